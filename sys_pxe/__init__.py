@@ -1,0 +1,1 @@
+"""sys-pxe: Qubes OS for rooms of PCs that have no disk."""

@@ -1,0 +1,132 @@
+"""The one door to the disk for writing: whole, durable, or not at all.
+
+A file is written beside its place (same folder), fsynced, renamed over it, and
+the folder is fsynced; whoever reads sees the old bytes or the new ones.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sys_pxe.errors import Busy, InvalidInput
+
+TEMPORARY_PREFIX = ".new-"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path, mode: int = 0o755) -> Path:
+    """Make a folder with its parents, if it is not there, and return it."""
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """Yield a file whose bytes take the place of ``path`` at the end.
+
+    If the block raises, ``path`` is as before and nothing is left behind.
+    """
+    fd, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+    try:
+        with open(fd, "wb") as stream:
+            os.fchmod(fd, mode)
+            yield stream
+            stream.flush()
+            os.fsync(fd)
+        os.rename(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a whole file in place of ``path``."""
+    with replacing(path, mode) as stream:
+        stream.write(content)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Move a file or folder within a file system, durably."""
+    os.rename(source, target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all it holds; missing is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def link_to(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target`` in one step."""
+    new = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
+    new.unlink(missing_ok=True)
+    os.symlink(target, new)
+    rename(new, path)
+
+
+def copy(source: Path, target: Path, mode: int = 0o644) -> None:
+    """Copy a file's bytes in place of ``target``."""
+    with open(source, "rb") as stream, replacing(target, mode) as new:
+        shutil.copyfileobj(stream, new, 1 << 20)
+
+
+def allocate(path: Path, size: int) -> int:
+    """Make a file of ``size`` bytes and return it open for reading, writing.
+
+    The room is taken at once, so a full file system shows here (OSError).
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    if size:
+        os.posix_fallocate(fd, 0, size)
+    return fd
+
+
+def write_control(path: Path, text: str) -> None:
+    """Write to a file of /sys or /proc, which knows no rename (OSError)."""
+    with open(path, "w", encoding="ascii") as stream:
+        stream.write(text)
+
+
+def read_capped(path: Path, limit: int) -> bytes:
+    """Return a file's bytes; more than ``limit`` of them is InvalidInput."""
+    with open(path, "rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise InvalidInput(f"{path} is larger than {limit} bytes")
+    return content
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold an exclusive lock on ``path``; Busy when somebody else has it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(
+                f"{what} is in use by another call",
+                "wait until it has ended, then call again",
+            ) from None
+        yield
+    finally:
+        os.close(fd)

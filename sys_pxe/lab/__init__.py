@@ -1,0 +1,1 @@
+"""A LAN in network namespaces, a golden image and diskless QEMU machines."""

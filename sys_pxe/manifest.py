@@ -1,0 +1,182 @@
+"""The manifest: what a release is made of, in one small signed text.
+
+::
+
+    sys-pxe manifest 1
+    release 2026-11-a
+    serial 3
+    created 2026-11-23T18:00:00Z
+    expires 2026-12-23T18:00:00Z
+    artifact xen xen 2918400 SHA256 2918400
+    chunk SHA256
+    ...
+    end
+
+The fields of ``artifact`` are role, name, size, digest and chunk size, sizes in
+bytes. The ``chunk`` lines below it give the digest of each chunk; all chunks
+but the last are of the chunk size. Pure.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sys_pxe import document, names
+from sys_pxe.errors import InvalidInput
+
+CHUNK_SIZE = 16 << 20
+CHUNK_MAX = 512 << 20
+CHUNKS_MAX = 12_000
+ARTIFACTS_MAX = 64
+
+
+class Role(StrEnum):
+    """What an artifact is for."""
+
+    XEN = "xen"
+    KERNEL = "kernel"
+    INITRAMFS = "initramfs"
+    UNIFIED = "unified"
+    DOM0_ROOT = "dom0-root"
+    VOLUMES = "volumes"
+    QUBES = "qubes"
+
+
+BOOT_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A slice of an artifact: where it lies (bytes) and its SHA-256."""
+
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a release. ``size`` and ``chunk_size`` are in bytes."""
+
+    role: Role
+    name: str
+    size: int
+    sha256: str
+    chunk_size: int
+    digests: tuple[str, ...]
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """The chunks in the order of their offsets."""
+        step = self.chunk_size
+        return tuple(
+            Chunk(i * step, min(step, self.size - i * step), digest)
+            for i, digest in enumerate(self.digests)
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A release's manifest. Times are seconds since 1970 (UTC)."""
+
+    release: str
+    serial: int
+    created: int
+    expires: int
+    artifacts: tuple[Artifact, ...]
+
+    def find(self, role: Role) -> Artifact:
+        """Return the one artifact of a role, or raise InvalidInput."""
+        found = [a for a in self.artifacts if a.role is role]
+        if len(found) != 1:
+            raise InvalidInput(
+                f"release {self.release}: {len(found)} artifacts of role "
+                f"{role} (expected one)"
+            )
+        return found[0]
+
+    def chunks(self) -> dict[str, int]:
+        """Return digest -> size (bytes) of every distinct chunk."""
+        return {c.sha256: c.size for a in self.artifacts for c in a.chunks}
+
+
+def parse(untrusted: bytes) -> Manifest:
+    """Return the manifest that these bytes are, or raise InvalidInput."""
+    reader = document.Reader(untrusted, "manifest")
+    release = names.parse_name(reader.word("release"), reader.where)
+    serial = names.parse_int(
+        reader.word("serial"), reader.where, 1, names.SERIAL_MAX
+    )
+    created = names.parse_time(reader.word("created"), reader.where)
+    expires = names.parse_time(reader.word("expires"), reader.where)
+    if expires <= created:
+        raise InvalidInput(f"{reader.where}: expires before it was created")
+    artifacts: list[Artifact] = []
+    while reader.peek("artifact"):
+        artifacts.append(_parse_artifact(reader))
+    reader.end()
+    _check_set(artifacts)
+    return Manifest(release, serial, created, expires, tuple(artifacts))
+
+
+def _parse_artifact(reader: document.Reader) -> Artifact:
+    role, name, size, digest, step = reader.words("artifact", 5)
+    where = reader.where
+    if role not in set(Role):
+        known = ", ".join(Role)
+        raise InvalidInput(
+            f"{where}: {names.printable(role, 20)!r} is not a role "
+            f"(expected one of {known})"
+        )
+    nbytes = names.parse_int(size, where, 1, names.SIZE_MAX)
+    chunk_size = names.parse_int(step, where, 1, CHUNK_MAX)
+    count = -(-nbytes // chunk_size)
+    if chunk_size > nbytes or count > CHUNKS_MAX:
+        raise InvalidInput(
+            f"{where}: chunks of {chunk_size} bytes do not suit {nbytes} bytes"
+        )
+    return Artifact(
+        role=Role(role),
+        name=names.parse_name(name, where),
+        size=nbytes,
+        sha256=names.parse_sha256(digest, where),
+        chunk_size=chunk_size,
+        digests=tuple(
+            names.parse_sha256(reader.word("chunk"), reader.where)
+            for _ in range(count)
+        ),
+    )
+
+
+def _check_set(artifacts: list[Artifact]) -> None:
+    if not 1 <= len(artifacts) <= ARTIFACTS_MAX:
+        raise InvalidInput(
+            f"manifest: {len(artifacts)} artifacts "
+            f"(expected 1 to {ARTIFACTS_MAX})"
+        )
+    keys = [(a.role, a.name) for a in artifacts]
+    if len({a.name for a in artifacts}) != len(artifacts):
+        raise InvalidInput("manifest: two artifacts have the same name")
+    if keys != sorted(keys, key=lambda k: (list(Role).index(k[0]), k[1])):
+        raise InvalidInput("manifest: artifacts are not in their fixed order")
+    sizes: dict[str, int] = {}
+    for chunk in (c for a in artifacts for c in a.chunks):
+        if sizes.setdefault(chunk.sha256, chunk.size) != chunk.size:
+            raise InvalidInput(
+                f"manifest: chunk {chunk.sha256[:12]} has two sizes"
+            )
+
+
+def write(manifest: Manifest) -> bytes:
+    """Return the one text of a manifest; ``parse`` gives it back."""
+    lines = [
+        f"release {manifest.release}",
+        f"serial {manifest.serial}",
+        f"created {names.format_time(manifest.created)}",
+        f"expires {names.format_time(manifest.expires)}",
+    ]
+    for a in manifest.artifacts:
+        lines.append(
+            f"artifact {a.role} {a.name} {a.size} {a.sha256} {a.chunk_size}"
+        )
+        lines += [f"chunk {digest}" for digest in a.digests]
+    return document.write("manifest", lines)

@@ -1,0 +1,100 @@
+"""The rules that decide whether a signed release may be used. No I/O.
+
+Whoever calls has checked the signature over the exact bytes already, and then
+parsed them. The rules, in the order in which they are applied:
+
+1. The manifest is the one that the boot files belong to (client only).
+2. It is not from the future: a clock before its creation proves nothing.
+3. It has not expired.
+4. Its serial is not below the floor that the signed site gives the channel,
+   unless a signed pointer of the channel says ``rollback yes`` for it.
+"""
+
+from dataclasses import dataclass
+
+from sys_pxe import names
+from sys_pxe.errors import VerificationError
+from sys_pxe.manifest import Manifest
+from sys_pxe.pointer import Pointer
+
+# A PC's clock may be somewhat slow without being dead.
+CLOCK_PATIENCE = 86_400
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The release that a netboot initramfs was built for."""
+
+    release: str
+    serial: int
+
+
+def check_identity(manifest: Manifest, pinned: Identity) -> None:
+    """Rule 1. Raises VerificationError."""
+    if (manifest.release, manifest.serial) != (pinned.release, pinned.serial):
+        raise VerificationError(
+            f"the server's manifest is of release {manifest.release} "
+            f"(serial {manifest.serial}), the boot files belong to "
+            f"{pinned.release} (serial {pinned.serial})",
+            "restart this PC so that it loads matching boot files; if that "
+            "does not help, push the release again",
+        )
+
+
+def check_dates(manifest: Manifest, now: int) -> None:
+    """Rules 2 and 3; ``now`` in seconds since 1970. VerificationError."""
+    if now < manifest.created - CLOCK_PATIENCE:
+        raise VerificationError(
+            f"the clock says {names.format_time(now)}, but release "
+            f"{manifest.release} was made at "
+            f"{names.format_time(manifest.created)}",
+            "set the date and time in the firmware setup of this PC",
+        )
+    if now >= manifest.expires:
+        raise VerificationError(
+            f"release {manifest.release} expired at "
+            f"{names.format_time(manifest.expires)}, the clock says "
+            f"{names.format_time(now)}",
+            "build and push a new release; if it is not expired, set the "
+            "clock in the firmware setup of this PC",
+        )
+
+
+def check_floor(
+    manifest: Manifest, floor: int, pointer: Pointer | None
+) -> None:
+    """Rule 4. Raises VerificationError."""
+    if manifest.serial >= floor:
+        return
+    if (
+        pointer is not None
+        and pointer.rollback
+        and pointer.release == manifest.release
+        and pointer.release_serial == manifest.serial
+    ):
+        return
+    raise VerificationError(
+        f"release {manifest.release} has serial {manifest.serial}, the site "
+        f"accepts {floor} and above",
+        "activate a newer release, or sign a rollback with "
+        "'sys-pxe channel rollback'",
+    )
+
+
+def check_pointer(
+    pointer: Pointer, current: Pointer | None, manifest: Manifest
+) -> None:
+    """A pointer is newer than the current one and names this manifest."""
+    if current is not None and pointer.serial <= current.serial:
+        raise VerificationError(
+            f"pointer {pointer.serial} of channel {pointer.channel} is not "
+            f"newer than the current one ({current.serial})",
+            "sign a new pointer; an old one cannot be used again",
+        )
+    named = (pointer.release, pointer.release_serial)
+    if named != (manifest.release, manifest.serial):
+        raise VerificationError(
+            f"the pointer names release {pointer.release} (serial "
+            f"{pointer.release_serial}), the store has serial "
+            f"{manifest.serial} under that name"
+        )
