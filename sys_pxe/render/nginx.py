@@ -1,0 +1,26 @@
+"""nginx's part: exact URLs, static files, one small POST. Pure."""
+
+from sys_pxe.render.engine import fill
+from sys_pxe.render.server import Server
+from sys_pxe.site import Site
+
+REPORT_MAX = 4096
+
+
+def configuration(
+    site: Site, server: Server, untaken_socket: str | None = None
+) -> str:
+    """Return nginx's configuration.
+
+    ``untaken_socket`` is a path of a Unix socket to listen on instead: for
+    ``nginx -t``, which binds what it checks, and may run where the LAN's
+    address is not.
+    """
+    return fill(
+        "nginx.conf.j2",
+        server=server,
+        listen=f"{site.network.address.ip}:{server.http_port}"
+        if untaken_socket is None
+        else f"unix:{untaken_socket}",
+        report_max=REPORT_MAX,
+    )
