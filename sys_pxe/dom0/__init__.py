@@ -1,0 +1,1 @@
+"""The dom0 side: build, sign and push releases; the ``sys-pxe`` command."""

@@ -1,0 +1,126 @@
+"""The answer of syspxe.Status as frozen values; parsed strictly. Pure."""
+
+from dataclasses import dataclass
+
+from sys_pxe import names
+from sys_pxe.dom0.answers import COUNT_MAX, load, optional_name
+from sys_pxe.errors import InvalidInput
+from sys_pxe.fields import Table
+
+STAGES = ("network", "manifest", "ram", "fetch", "root", "handover", "failed")
+MESSAGE_MAX = 200
+TIME_MAX = 1 << 40
+
+
+@dataclass(frozen=True)
+class RemoteChannel:
+    """What a channel names in the store."""
+
+    release: str
+    serial: int
+    rollback: bool
+
+
+@dataclass(frozen=True)
+class RemoteService:
+    """A program that the agent keeps running."""
+
+    running: bool
+    restarts: int
+
+
+@dataclass(frozen=True)
+class RemoteClient:
+    """A client's last report: a hint that nobody vouches for.
+
+    Sizes in bytes, ``seen`` in seconds since 1970.
+    """
+
+    client: str | None
+    mac: str
+    release: str | None
+    stage: str | None
+    bytes: int
+    total: int
+    seconds: int
+    message: str
+    seen: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of the sys-pxe qube. ``free`` and ``chunks`` in bytes."""
+
+    site_serial: int | None
+    channels: dict[str, RemoteChannel | None]
+    services: dict[str, RemoteService]
+    clients: tuple[RemoteClient, ...]
+    free: int
+    chunks: int
+
+
+def parse(untrusted: bytes) -> Status:
+    """Return the answer of syspxe.Status, or raise InvalidInput."""
+    top = load(untrusted, "syspxe.Status")
+    serial = None
+    if not top.null("site_serial"):
+        serial = top.number("site_serial", 1, names.SERIAL_MAX)
+    outer = top.table("channels")
+    channels = {}
+    for untrusted_name in outer.listed():
+        name = names.parse_name(untrusted_name, outer.where(untrusted_name))
+        channels[name] = (
+            None if outer.null(name) else _channel(outer.table(name))
+        )
+    disk = top.table("disk")
+    found = Status(
+        serial,
+        channels,
+        {n: _service(t) for n, t in top.tables("services").items()},
+        tuple(_client(row) for row in top.rows("clients")),
+        disk.number("free", 0, names.SIZE_MAX),
+        disk.number("chunks", 0, names.SIZE_MAX),
+    )
+    for table in (disk, outer, top):
+        table.done()
+    return found
+
+
+def _channel(table: Table) -> RemoteChannel:
+    found = RemoteChannel(
+        names.parse_name(table.text("release"), table.where("release")),
+        table.number("serial", 1, names.SERIAL_MAX),
+        table.flag("rollback"),
+    )
+    table.done()
+    return found
+
+
+def _service(table: Table) -> RemoteService:
+    found = RemoteService(
+        table.flag("running"), table.number("restarts", 0, COUNT_MAX)
+    )
+    table.done()
+    return found
+
+
+def _client(table: Table) -> RemoteClient:
+    stage = None if table.null("stage") else table.text("stage")
+    if stage is not None and stage not in STAGES:
+        raise InvalidInput(
+            f"{table.where('stage')}: {names.printable(stage, 20)!r} is not a "
+            f"stage (expected one of {', '.join(STAGES)})"
+        )
+    found = RemoteClient(
+        optional_name(table, "client"),
+        names.parse_mac(table.text("mac"), table.where("mac")),
+        optional_name(table, "release"),
+        stage,
+        table.number("bytes", 0, names.SIZE_MAX),
+        table.number("total", 0, names.SIZE_MAX),
+        table.number("seconds", 0, COUNT_MAX),
+        names.printable(table.text("message"), MESSAGE_MAX),
+        table.number("seen", 0, TIME_MAX),
+    )
+    table.done()
+    return found

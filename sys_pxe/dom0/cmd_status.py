@@ -1,0 +1,64 @@
+"""``sys-pxe status``: what runs, what is active, where the clients are."""
+
+from dataclasses import asdict
+
+from sys_pxe.dom0 import answer_status
+from sys_pxe.dom0.answer_status import RemoteClient, Status
+from sys_pxe.dom0.context import Context, mib
+from sys_pxe.dom0.parsing import Args, Nouns, only
+from sys_pxe.dom0.progress import duration
+
+
+def add(nouns: Nouns) -> None:
+    """Add the command to the parser."""
+    only(nouns, "status", "show services, channels, clients, disk", _status)
+
+
+def fetch(context: Context) -> Status:
+    """Return the state of the sys-pxe qube."""
+    return answer_status.parse(context.transport().call("syspxe.Status"))
+
+
+def client_row(client: RemoteClient, now: int) -> tuple[object, ...]:
+    """Return stage, progress, time and message of a client's last report."""
+    done = None
+    if client.total:
+        done = f"{100 * client.bytes // client.total} %"
+    ago = f"{duration(max(now - client.seen, 0))} ago"
+    return client.stage, done, ago, client.message
+
+
+def _status(context: Context, _: Args) -> None:
+    found = fetch(context)
+    if context.json:
+        context.show_json(asdict(found))
+        return
+    context.show(f"site      {found.site_serial or 'none was pushed yet'}")
+    for name, service in sorted(found.services.items()):
+        state = "running" if service.running else "NOT RUNNING"
+        context.show(f"{name:<9} {state}, {service.restarts} restarts")
+    context.show(
+        f"disk      {mib(found.chunks)} in chunks, {mib(found.free)} free"
+    )
+    if found.channels:
+        context.show("")
+        context.show_table(
+            ("CHANNEL", "RELEASE", "SERIAL", "ROLLBACK"),
+            [
+                (name, c and c.release, c and c.serial, c and c.rollback)
+                for name, c in sorted(found.channels.items())
+            ],
+        )
+    if found.clients:
+        context.show("")
+        now = context.now()
+        context.show_table(
+            (
+                *("CLIENT", "MAC", "RELEASE"),
+                *("STAGE", "DONE", "SEEN", "MESSAGE"),
+            ),
+            [
+                (c.client, c.mac, c.release, *client_row(c, now))
+                for c in found.clients
+            ],
+        )

@@ -1,0 +1,106 @@
+"""Makes the netboot initramfs; runs as a child in its own mount namespace.
+
+``initramfs.build`` starts it under unshare(1); all mounts end with it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sys_pxe import files, run
+from sys_pxe.dom0 import initramfs
+from sys_pxe.errors import SysPxeError
+
+INSIDE = "usr/lib/sys-pxe"
+OUTPUT = "var/tmp/netboot-initramfs"
+# None of dracut's network modules: the client program brings the link up
+# itself. No module that looks for, unlocks or resumes from a disk.
+DRACUT_ARGUMENTS = (
+    *("--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"),
+    *("--no-early-microcode", "--zstd"),
+    *("--conf", "/dev/null", "--confdir", f"/{INSIDE}/dracut.conf.d"),
+    *("--add", "sys-pxe"),
+    "--omit",
+    "network network-manager network-legacy systemd-networkd ifcfg nfs iscsi "
+    "nbd fcoe crypt crypt-gpg crypt-loop lvm lvmmerge lvmthinpool-monitor dm "
+    "dmraid mdraid multipath nvdimm resume systemd-cryptsetup "
+    "systemd-veritysetup systemd-integritysetup systemd-repart tpm2-tss "
+    "fido2 pkcs11 pcsc bluetooth",
+)
+# the parts of the package that run in the client
+PARTS = ("", "client")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the build; return the exit status."""
+    parser = argparse.ArgumentParser(prog="sys_pxe.dom0.initramfs_build")
+    for name in ("tree", "work", "key", "module"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--kernel", required=True)
+    given = parser.parse_args(argv)
+    try:
+        merged = mount(given.tree, given.work)
+        install(merged, given.module, given.key)
+        run.run(
+            [
+                *("chroot", str(merged), "dracut", *DRACUT_ARGUMENTS),
+                *("--kver", given.kernel, f"/{OUTPUT}"),
+            ],
+            env={"SOURCE_DATE_EPOCH": "0", "TMPDIR": "/var/tmp"},  # noqa: S108 (inside)
+        )
+        files.copy(merged / OUTPUT, given.work / initramfs.RESULT)
+    except SysPxeError as error:
+        sys.stderr.write(error.explain() + "\n")
+        return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def mount(tree: Path, work: Path) -> Path:
+    """Mount an overlay over the tree in ``work`` and return its root."""
+    lower, merged = work / initramfs.LOWER, work / initramfs.MERGED
+    # a bind mount, so that no character of the path reaches mount's options
+    run.run(["mount", "--bind", str(tree), str(lower)])
+    options = (
+        f"lowerdir={initramfs.LOWER},upperdir={initramfs.UPPER},"
+        f"workdir={initramfs.WORK}"
+    )
+    run.run(
+        ["mount", "-t", "overlay", "overlay", "-o", options, str(merged)],
+        cwd=str(work),
+        hint="the kernel needs overlayfs, and the folder of --state must lie "
+        "on a local file system that is not an overlay itself",
+    )
+    run.run(["mount", "-t", "proc", "proc", str(merged / "proc")])
+    for name in ("dev", "sys"):
+        run.run(["mount", "--bind", f"/{name}", str(merged / name)])
+    for name in ("run", "tmp"):
+        run.run(["mount", "-t", "tmpfs", "tmpfs", str(merged / name)])
+    return merged
+
+
+def install(root: Path, module: Path, key: Path) -> None:
+    """Put the dracut module, the client program and the key into the image.
+
+    ``root`` must not hold links that lead out of it on these paths; it is the
+    administrator's own golden image.
+    """
+    target = root / "usr/lib/dracut/modules.d" / initramfs.MODULE_NAME
+    files.remove(target)
+    files.make_folder(target)
+    for path in sorted(module.iterdir()):
+        files.copy(path, target / path.name, path.stat().st_mode & 0o755)
+    inside = root / INSIDE
+    files.make_folder(inside / "dracut.conf.d")
+    files.copy(key, inside / "key.pem")
+    for part in PARTS:
+        folder = files.make_folder(inside / "sys_pxe" / part)
+        for path in sorted((initramfs.PACKAGE / part).glob("*.py")):
+            files.copy(path, folder / path.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

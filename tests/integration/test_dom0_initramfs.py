@@ -1,0 +1,129 @@
+"""The netboot initramfs: made on an overlay, nothing stays behind. Root."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sys_pxe import files, run
+from sys_pxe.dom0 import initramfs, initramfs_build
+from sys_pxe.errors import SysPxeError
+
+# stands for dracut: it writes what it was given and what it finds
+DRACUT = """#!/bin/sh
+for last in "$@"; do :; done
+{
+    echo "arguments $*"
+    for path in /usr/lib/sys-pxe/*.pem /usr/lib/sys-pxe/sys_pxe/*.py \\
+        /usr/lib/sys-pxe/sys_pxe/client/*.py \\
+        /usr/lib/dracut/modules.d/90sys-pxe/* /dev/null /proc/self/status; do
+        [ -e "$path" ] && echo "sees $path"
+    done
+    while read -r line; do echo "$line"; done < /usr/lib/sys-pxe/key.pem
+} > "$last"
+echo changed > /etc/hostname
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with a shell, its libraries, and a stand-in for dracut."""
+    root = tmp_path / "tree,with:odd=name"
+    listed = run.run(["ldd", "/bin/sh"]).stdout.decode()
+    libraries = re.findall(r"(/[^ ]+) \(0x", listed)
+    for name in ("/bin/sh", *libraries):
+        target = root / name.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(os.path.realpath(name), target)
+    for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp", "etc"):
+        (root / name).mkdir(parents=True)
+    (root / "etc/hostname").write_text("golden\n")
+    (root / "usr/bin").mkdir(parents=True)
+    dracut(root, DRACUT)
+    return root
+
+
+def dracut(root: Path, text: str) -> None:
+    path = root / "usr/bin/dracut"
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    folder = tmp_path / "module"
+    folder.mkdir()
+    (folder / "module-setup.sh").write_text("#!/bin/sh\n")
+    return folder
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "public.pem"
+    path.write_text("the public key\n")
+    return path
+
+
+def snapshot(tree: Path) -> dict[str, bytes | None]:
+    return {
+        str(p.relative_to(tree)): p.read_bytes() if p.is_file() else None
+        for p in sorted(tree.rglob("*"))
+    }
+
+
+def mounts() -> str:
+    return Path("/proc/self/mounts").read_text()
+
+
+def test_dracut_sees_module_program_and_key_and_the_tree_stays_as_it_is(
+    tree: Path, module: Path, key: Path, tmp_path: Path
+) -> None:
+    work = files.make_folder(tmp_path / "work")
+    before = snapshot(tree), mounts()
+    made = initramfs.build(tree, "6.12.1", key, module, work)
+    said = made.read_text()
+    assert "--kver 6.12.1 /var/tmp/netboot-initramfs" in said
+    for path in (
+        *("/usr/lib/sys-pxe/key.pem", "/usr/lib/sys-pxe/sys_pxe/trust.py"),
+        "/usr/lib/sys-pxe/sys_pxe/client/__init__.py",
+        "/usr/lib/dracut/modules.d/90sys-pxe/module-setup.sh",
+        *("/dev/null", "/proc/self/status"),
+    ):
+        assert f"sees {path}\n" in said
+    assert "the public key" in said
+    assert (snapshot(tree), mounts()) == before
+    files.remove(work)
+    assert not work.exists()
+
+
+def test_a_dracut_that_fails_is_told_and_leaves_no_mount(
+    tree: Path, module: Path, key: Path, tmp_path: Path
+) -> None:
+    dracut(tree, "#!/bin/sh\necho no such module >&2\nexit 3\n")
+    work = files.make_folder(tmp_path / "work")
+    before = mounts()
+    with pytest.raises(SysPxeError, match="no such module") as caught:
+        initramfs.build(tree, "6.12.1", key, module, work)
+    assert "dracut" in caught.value.hint
+    assert mounts() == before
+
+
+def test_a_tree_without_dracut_is_told(
+    tree: Path, module: Path, key: Path, tmp_path: Path
+) -> None:
+    (tree / "usr/bin/dracut").unlink()
+    work = files.make_folder(tmp_path / "work")
+    with pytest.raises(SysPxeError, match="dracut"):
+        initramfs.build(tree, "6.12.1", key, module, work)
+
+
+def test_an_old_copy_of_the_module_in_the_tree_is_not_mixed_in(
+    tree: Path, module: Path, key: Path
+) -> None:
+    old = tree / "usr/lib/dracut/modules.d/90sys-pxe"
+    old.mkdir(parents=True)
+    (old / "stale.sh").write_text("x")
+    initramfs_build.install(tree, module, key)
+    assert [p.name for p in old.iterdir()] == ["module-setup.sh"]

@@ -1,0 +1,182 @@
+"""Answers of the services: strict, bounded, free of control characters."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sys_pxe.dom0 import answer_status, answers
+from sys_pxe.errors import InvalidInput
+
+DIGEST = "ab" * 32
+PUSH = {"release": "r1", "complete": False, "missing": [DIGEST], "stored": 0}
+CLIENT = {
+    "client": None,
+    "mac": "52:54:00:00:00:01",
+    "release": "r1",
+    "stage": None,
+    "bytes": 0,
+    "total": 0,
+    "seconds": 0,
+    "message": "",
+    "seen": 0,
+}
+STATUS = {
+    "site_serial": None,
+    "channels": {"stable": None},
+    "services": {"nginx": {"running": True, "restarts": 0}},
+    "clients": [CLIENT],
+    "disk": {"free": 0, "chunks": 0},
+}
+
+
+def text(value: object) -> bytes:
+    return json.dumps(value).encode("ascii") + b"\n"
+
+
+def test_good_answers_are_read() -> None:
+    found = answers.push(text(PUSH), "r1")
+    assert found == answers.PushAnswer(False, (DIGEST,), 0)
+    status = answer_status.parse(text(STATUS))
+    assert status.channels == {"stable": None}
+    assert status.clients[0].client is None
+
+
+@pytest.mark.parametrize(
+    "untrusted",
+    [
+        b"",
+        b"\n",
+        b"null\n",
+        b"[]\n",
+        b'{"release": "r1"',
+        b'{"release": "r1"}\n{}\n',
+        b'{"release": "r1",\n "complete": true}\n',
+        b'{"a": "\x1b[2J"}\n',
+        b'{"a": "\xff"}\n',
+        '{"a": "é"}\n'.encode(),
+        b'{"a": 1, "a": 1}\n',
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+    ],
+)
+def test_what_is_not_one_line_of_ascii_json_is_refused(
+    untrusted: bytes,
+) -> None:
+    with pytest.raises(InvalidInput):
+        answers.push(untrusted, "r1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"release": "r2"},
+        {"release": None},
+        {"complete": 1},
+        {"complete": "yes"},
+        {"complete": True},
+        {"missing": "x"},
+        {"missing": [1]},
+        {"missing": ["../../etc/passwd"]},
+        {"missing": [DIGEST.upper()]},
+        {"stored": -1},
+        {"stored": 1.5},
+        {"stored": True},
+        {"stored": 1 << 40},
+        {"extra": 1},
+    ],
+)
+def test_a_push_answer_with_a_wrong_value_is_refused(
+    change: dict[str, object],
+) -> None:
+    with pytest.raises(InvalidInput, match=r"syspxe\.Push"):
+        answers.push(text({**PUSH, **change}), "r1")
+
+
+@pytest.mark.parametrize("key", sorted(PUSH))
+def test_a_push_answer_lacks_nothing(key: str) -> None:
+    short = {k: v for k, v in PUSH.items() if k != key}
+    if key == "missing":
+        assert answers.push(text(short), "r1").missing == ()
+        return
+    with pytest.raises(InvalidInput, match=key):
+        answers.push(text(short), "r1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mac": "x"},
+        {"mac": None},
+        {"client": "A B"},
+        {"release": "../x"},
+        {"stage": "owned"},
+        {"bytes": -1},
+        {"seen": 1 << 60},
+        {"message": None},
+        {"more": 1},
+    ],
+)
+def test_a_client_with_a_wrong_value_is_refused(
+    change: dict[str, object],
+) -> None:
+    with pytest.raises(InvalidInput, match=r"clients\[0\]"):
+        answer_status.parse(text({**STATUS, "clients": [{**CLIENT, **change}]}))
+
+
+def test_a_clients_message_is_made_printable_and_bounded() -> None:
+    loud = {**CLIENT, "message": "\x1b[2J\u202e" + "x" * 5000}
+    status = answer_status.parse(text({**STATUS, "clients": [loud]}))
+    message = status.clients[0].message
+    assert message.startswith("?[2J?xxx")
+    assert len(message) == answer_status.MESSAGE_MAX
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda b: answers.activate(b, "stable", "r1"),
+        lambda b: answers.site(b, 1),
+        answers.prune,
+        answers.releases,
+        answer_status.parse,
+    ],
+)
+@given(
+    untrusted=st.one_of(
+        st.binary(max_size=200),
+        st.recursive(
+            st.one_of(st.none(), st.booleans(), st.integers(), st.text()),
+            lambda inner: st.one_of(
+                st.lists(inner),
+                st.dictionaries(
+                    st.sampled_from(
+                        ["channel", "old", "new", "serial", "releases", "disk"]
+                    ),
+                    inner,
+                ),
+            ),
+        ).map(text),
+    )
+)
+def test_nonsense_is_refused_and_never_breaks_the_reader(
+    read: Callable[[bytes], object], untrusted: bytes
+) -> None:
+    try:
+        read(untrusted)
+    except InvalidInput as error:
+        assert all(c == "\n" or " " <= c <= "~" for c in error.explain())
+
+
+@pytest.mark.parametrize(
+    ("channel", "release"), [("testing", "r1"), ("stable", "r2")]
+)
+def test_an_activation_of_something_else_is_refused(
+    channel: str, release: str
+) -> None:
+    answer = text({"channel": "stable", "old": None, "new": "r1"})
+    assert answers.activate(answer, "stable", "r1").old is None
+    with pytest.raises(InvalidInput):
+        answers.activate(answer, channel, release)
