@@ -3,6 +3,7 @@
 import codecs
 import re
 import secrets
+import shlex
 import socket
 import threading
 import time
@@ -23,6 +24,15 @@ _ESCAPE = re.compile(
 )
 _ESCAPE_MAX = 256
 _DROPPED = dict.fromkeys([*range(9), *range(11, 32), 127])
+
+
+def typed(line: str, mark: str) -> str:
+    """Return what to type so that a line's output stands between markers."""
+    # the quotes keep the echo of what is typed from looking like a marker
+    return (
+        f"printf 'B''EGIN-{mark}\\n'; eval {shlex.quote(line)}; "
+        f"printf '\\nE''ND-{mark} %s\\n' $?\n"
+    )
 
 
 class PlainText:
@@ -118,7 +128,7 @@ class Console:
 
         Returns the seconds from power-on to the prompt.
         """
-        asked = self.wait_for(r"login: *$", timeout)
+        asked = self.wait_for(r"login:", timeout)
         self.send("root\n")
         prompt = self.wait_for(r"[#$] *$", timeout, asked.match.end())
         # no echo, no line breaks, no kernel messages between the answers
@@ -126,24 +136,22 @@ class Console:
         return prompt.seconds
 
     def command(self, line: str, timeout: float) -> str:
-        """Run a shell command line; return what it printed.
+        """Run a shell command line; return what it printed, all of it.
 
         Raises SysPxeError when its exit status is not 0.
         """
         mark = secrets.token_hex(4)
         before = len(self.text)
-        # the quotes keep the echo of the line from looking like a marker
-        self.send(f"echo B''EGIN-{mark}; {line}\necho E''ND-{mark} $?\n")
+        self.send(typed(line, mark))
+        # the line break before the end marker is ours
         seen = self.wait_for(
-            rf"BEGIN-{mark}\n((?s:.*?))(?:^.*)?END-{mark} ([0-9]+)$",
-            timeout,
-            before,
+            rf"BEGIN-{mark}\n((?s:.*?))\nEND-{mark} ([0-9]+)$", timeout, before
         )
         printed, status = seen.match[1], int(seen.match[2])
         if status != 0:
             raise SysPxeError(
-                f"{self.name}: {line!r} ended with status {status}: "
-                f"{printed.strip()}"
+                f"{self.name}: {line!r} ended with status {status}, "
+                f"it said {printed.strip()!r}"
             )
         return printed
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 import socket
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from sys_pxe.lab.qmp import Control
 LOGIN_SECONDS = 600.0
 COMMAND_SECONDS = 60.0
 _CONTROL_SECONDS = 30.0
+_SAID_MAX = 2000
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,12 @@ class Machine:
             raise SysPxeError(f"{self.name}: the machine was never on")
         return self._console
 
+    @property
+    def pid(self) -> int:
+        """QEMU's process id; SysPxeError when the machine is off."""
+        self._qemu()
+        return self._process.pid
+
     def power_on(self) -> None:
         """Switch it on; SysPxeError when it is on or QEMU does not start."""
         if self._control is not None:
@@ -208,8 +216,12 @@ class Machine:
             self.serial_log,
             Ends(control.fileno(), serial.fileno()),
         )
+        # without a name, so it leaves nothing behind
+        said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the undo)
+        self._undo.callback(said.close)
         self._process = run.spawn(
             self.lan.exec_argv(["setpriv", "--pdeathsig", "KILL", *argv]),
+            stderr=said,
             new_session=True,
             pass_fds=(control.fileno(), serial.fileno()),
         )
@@ -219,7 +231,14 @@ class Machine:
         serial.close()
         self._console = Console(self.name, ours_serial)
         self._undo.callback(self._console.close)
-        self._control = Control(self.name, ours, _CONTROL_SECONDS)
+        try:
+            self._control = Control(self.name, ours, _CONTROL_SECONDS)
+        except SysPxeError:
+            said.seek(0)
+            why = said.read(_SAID_MAX).decode("utf-8", "replace").strip()
+            raise SysPxeError(
+                f"{self.name}: QEMU did not start: {why}"
+            ) from None
         self._undo.callback(self._control.close)
 
     def _pair(self) -> tuple[socket.socket, socket.socket]:
