@@ -28,6 +28,7 @@ class Table:
                 )
         self._untrusted: dict[str, object] = untrusted
         self._read: set[str] = set()
+        self._asked: set[str] = set()
 
     def where(self, key: str = "") -> str:
         """Return the place of this table, or of a key in it."""
@@ -45,6 +46,7 @@ class Table:
 
     def has(self, key: str) -> bool:
         """Whether the key is there (it still has to be read)."""
+        self._asked.add(key)
         return key in self._untrusted
 
     def text(self, key: str) -> str:
@@ -63,6 +65,27 @@ class Table:
         if not low <= untrusted <= high:
             raise InvalidInput(f"{self.where(key)}: not in {low} to {high}")
         return untrusted
+
+    def null(self, key: str) -> bool:
+        """Whether a key is missing, or there without a value."""
+        return self._get(key) is None
+
+    def flag(self, key: str) -> bool:
+        """Return a true or false that must be there."""
+        untrusted = self._get(key)
+        if not isinstance(untrusted, bool):
+            raise InvalidInput(f"{self.where(key)}: not true or false")
+        return untrusted
+
+    def rows(self, key: str) -> "list[Table]":
+        """Return a list of tables; a missing key is an empty list."""
+        untrusted = self._get(key) if self.has(key) else []
+        if not isinstance(untrusted, list):
+            raise InvalidInput(f"{self.where(key)}: not a list")
+        return [
+            Table(item, self._source, f"{self._below(key)}[{number}]")
+            for number, item in enumerate(untrusted)
+        ]
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of texts; a missing key is an empty list."""
@@ -102,8 +125,9 @@ class Table:
         for untrusted_key in self._untrusted:
             if untrusted_key in self._read:
                 continue
-            near = get_close_matches(untrusted_key, self._read, 1)
-            known = ", ".join(sorted(self._read))
+            known_keys = self._read | self._asked
+            near = get_close_matches(untrusted_key, known_keys, 1)
+            known = ", ".join(sorted(known_keys))
             raise InvalidInput(
                 f"{self.where(untrusted_key)}: unknown key",
                 f"did you mean {near[0]!r}?" if near else f"known: {known}",

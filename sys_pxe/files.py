@@ -59,6 +59,29 @@ def write(path: Path, content: bytes, mode: int = 0o644) -> None:
         stream.write(content)
 
 
+def write_generated(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file that is made anew at each start; a crash may lose it."""
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+@contextmanager
+def scratch(prefix: str) -> Iterator[Path]:
+    """Yield a folder for things in between; it is gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        yield Path(name)
+
+
+def unnamed() -> IO[bytes]:
+    """Return an open file that has no name and is gone when it is closed."""
+    return tempfile.TemporaryFile()
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Set the permission bits of a file, folder or socket."""
+    path.chmod(mode)
+
+
 def rename(source: Path, target: Path) -> None:
     """Move a file or folder within a file system, durably."""
     os.rename(source, target)
@@ -89,14 +112,13 @@ def copy(source: Path, target: Path, mode: int = 0o644) -> None:
         shutil.copyfileobj(stream, new, 1 << 20)
 
 
-def allocate(path: Path, size: int) -> int:
-    """Make a file of ``size`` bytes and return it open for reading, writing.
+def make_sparse(path: Path, size: int) -> int:
+    """Make a file of ``size`` zeros and return it open for reading, writing.
 
-    The room is taken at once, so a full file system shows here (OSError).
+    No room is taken for it (OSError for a file that exists).
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    if size:
-        os.posix_fallocate(fd, 0, size)
+    os.ftruncate(fd, size)
     return fd
 
 

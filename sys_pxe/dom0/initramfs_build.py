@@ -14,20 +14,17 @@ from sys_pxe.errors import SysPxeError
 
 INSIDE = "usr/lib/sys-pxe"
 OUTPUT = "var/tmp/netboot-initramfs"
-# None of dracut's network modules: the client program brings the link up
-# itself. No module that looks for, unlocks or resumes from a disk.
+# Our module and what it depends on, nothing else: no network module, none that
+# looks for, unlocks or resumes from a disk, no driver of a disk.
 DRACUT_ARGUMENTS = (
     *("--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"),
     *("--no-early-microcode", "--zstd"),
     *("--conf", "/dev/null", "--confdir", f"/{INSIDE}/dracut.conf.d"),
-    *("--add", "sys-pxe"),
-    "--omit",
-    "network network-manager network-legacy systemd-networkd ifcfg nfs iscsi "
-    "nbd fcoe crypt crypt-gpg crypt-loop lvm lvmmerge lvmthinpool-monitor dm "
-    "dmraid mdraid multipath nvdimm resume systemd-cryptsetup "
-    "systemd-veritysetup systemd-integritysetup systemd-repart tpm2-tss "
-    "fido2 pkcs11 pcsc bluetooth",
+    *("--modules", "sys-pxe"),
 )
+# written by our dracut module as its last step; dracut itself goes on, and ends
+# with status 0, when a module could not be installed
+COMPLETE = f"{INSIDE}/complete"
 # the parts of the package that run in the client
 PARTS = ("", "client")
 
@@ -42,13 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         merged = mount(given.tree, given.work)
         install(merged, given.module, given.key)
-        run.run(
+        done = run.run(
             [
                 *("chroot", str(merged), "dracut", *DRACUT_ARGUMENTS),
                 *("--kver", given.kernel, f"/{OUTPUT}"),
             ],
             env={"SOURCE_DATE_EPOCH": "0", "TMPDIR": "/var/tmp"},  # noqa: S108 (inside)
         )
+        if not (merged / COMPLETE).exists():
+            raise run.failure(done, "the client program is not in it")
         files.copy(merged / OUTPUT, given.work / initramfs.RESULT)
     except SysPxeError as error:
         sys.stderr.write(error.explain() + "\n")

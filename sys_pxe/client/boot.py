@@ -1,0 +1,271 @@
+"""The stages of a boot, in their order. ``main`` shows and reports them.
+
+network -> manifest -> ram -> fetch -> root -> handover: nothing of the release
+is used before its signature, dates and serial are checked, nothing is fetched
+that does not fit, and dom0's userspace starts without a network.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sys_pxe import (
+    files,
+    manifest,
+    plan,
+    pointer,
+    signature,
+    site,
+    trust,
+)
+from sys_pxe.client import (
+    card,
+    dhcp,
+    fetch,
+    identity,
+    interface,
+    memory,
+    pci,
+    report,
+)
+from sys_pxe.client.screen import State
+from sys_pxe.document import DOCUMENT_MAX
+from sys_pxe.errors import SysPxeError, VerificationError
+
+RESULT = memory.BASE / "boot.json"
+# seconds between two reports while bytes come in
+_REPORT_EVERY = 3.0
+# room for the signature's line
+_SIGNED_MAX = DOCUMENT_MAX + 256
+
+Show = Callable[[bool], None]
+
+
+@dataclass
+class Facts:
+    """What is known so far of this boot; written to boot.json at its end."""
+
+    boot_card: card.Card | None = None
+    server: fetch.Server | None = None
+    settings: plan.Settings | None = None
+    release: manifest.Manifest | None = None
+    image: Path | None = None
+    progress: fetch.Progress | None = None
+    interfaces: tuple[str, ...] = ()
+
+
+class Boot:
+    """One attempt. Each stage is a method; ``run`` calls them in order."""
+
+    def __init__(self, state: State, show: Show) -> None:
+        self.state = state
+        self.facts = Facts()
+        self._show = show
+        self._reported = 0.0
+        self.pinned = identity.read()
+        self.state.release = self.pinned.release
+
+    def run(self) -> None:
+        """Run all stages. Raises SysPxeError where one fails."""
+        stages = {
+            "network": self.stage_network,
+            "manifest": self.stage_manifest,
+            "ram": self.stage_ram,
+            "fetch": self.stage_fetch,
+            "root": self.stage_root,
+            "handover": self.stage_handover,
+        }
+        for name, stage in stages.items():
+            self.state.stage, self.state.note = name, ""
+            self._show(True)
+            started = time.monotonic()
+            if name == "handover":
+                self.report("handover", "network goes off, dom0 starts")
+            stage()
+            self.state.seconds[name] = round(time.monotonic() - started, 2)
+            if self.facts.server is not None and name != "handover":
+                self.report(name, "done")
+        self._write_result()
+
+    def _note(self, text: str) -> None:
+        if text != self.state.note:
+            self.state.note = text
+            self._show(True)
+
+    def stage_network(self) -> None:
+        """Find the boot card, wait for its link, get an address."""
+        hints = identity.hints(Path("/proc/cmdline").read_text("ascii"))
+        found = card.find(hints.mac)
+        self.facts.boot_card = found
+        interface.bring_up(found.name)
+
+        def waiting(left: int) -> None:
+            if left <= dhcp.PATIENCE - 3:
+                self._note(
+                    f"waiting for the switch port and an address, {left} s left"
+                    " (spanning tree takes up to 50 s)"
+                )
+
+        interface.wait_for_carrier(found.name, dhcp.PATIENCE, waiting)
+        lease = dhcp.obtain(found.name, found.mac, dhcp.PATIENCE, waiting)
+        interface.set_address(found.name, lease.address, lease.gateway)
+        default = (str(lease.boot_server), identity.HTTP_PORT)
+        self.facts.server = hints.server or default
+        self._note(f"address {lease.address}, server {self.facts.server[0]}")
+
+    def _signed(self, path: str, what: str) -> bytes:
+        assert self.facts.server is not None
+        untrusted = fetch.get_small(self.facts.server, path, _SIGNED_MAX)
+        return signature.opened(untrusted, identity.KEY, what)
+
+    def stage_manifest(self) -> None:
+        """Get site, pointer and manifest; check signatures and rules."""
+        assert self.facts.boot_card is not None
+        signed = site.decode(self._signed("/site", "the site document"))
+        name, settings = _settings(signed.site, self.facts.boot_card.mac)
+        self.state.client, self.facts.settings = name, settings
+        path = f"/releases/{self.pinned.release}"
+        found = manifest.parse(self._signed(path, "the manifest"))
+        trust.check_identity(found, self.pinned)
+        trust.check_dates(found, int(time.time()))
+        floor = signed.site.floors.get(settings.channel, 1)
+        trust.check_floor(found, floor, self._pointer(settings.channel, floor))
+        self.facts.release = found
+
+    def _pointer(self, channel: str, floor: int) -> pointer.Pointer | None:
+        if self.pinned.serial >= floor:
+            return None
+        text = self._signed(f"/channels/{channel}", "the channel's pointer")
+        found = pointer.parse(text)
+        return found if found.channel == channel else None
+
+    def stage_ram(self) -> None:
+        """Check that the release fits, before a byte of it is fetched."""
+        assert self.facts.release is not None
+        assert self.facts.settings is not None
+        need = plan.ram_need(
+            self.facts.release, self.facts.settings.overlay_mib
+        )
+        total = memory.total_mib()
+        plan.check_ram(need, total, self.facts.release.release)
+        self._note(f"{need.total_mib} MiB of {total} MiB")
+
+    def stage_fetch(self) -> None:
+        """Fetch the image into RAM, verified chunk by chunk."""
+        assert self.facts.release is not None
+        assert self.facts.server is not None
+        artifact = self.facts.release.find(manifest.Role.DOM0_ROOT)
+        memory.mount_tmpfs(memory.IMAGES, artifact.size)
+        self.facts.image = memory.IMAGES / artifact.name
+        progress = fetch.Progress(artifact.size)
+        self.facts.progress = progress
+        started = time.monotonic()
+        with memory.map_new(self.facts.image, artifact.size) as target:
+            fetch.fetch(
+                self.facts.server,
+                artifact,
+                target,
+                progress,
+                lambda: self._tick(progress, started),
+            )
+        self._tick(progress, started)
+        self._show(True)
+
+    def _tick(self, progress: fetch.Progress, started: float) -> None:
+        spent = max(time.monotonic() - started, 0.01)
+        state = self.state
+        before = 10 * state.done // state.total if state.total else -1
+        state.done, state.total = progress.done, progress.total
+        state.rate = progress.received / spent
+        state.note = ""
+        if progress.silence() > 2 and progress.trouble:
+            state.note = (
+                f"the server is silent for {progress.silence():.0f} s "
+                f"({progress.trouble}); going on as soon as it is back"
+            )
+        elif progress.breaks:
+            state.note = f"went on after {progress.breaks} breaks"
+        self._show(10 * state.done // state.total != before)
+        if time.monotonic() - self._reported > _REPORT_EVERY:
+            self.report("fetch", self.resumption() or state.note)
+
+    def resumption(self) -> str:
+        """Return how the fetch went on after breaks, or an empty text."""
+        progress = self.facts.progress
+        if progress is None or not progress.breaks:
+            return ""
+        return (
+            f"went on from byte {progress.resumed_at[-1]} after "
+            f"{progress.breaks} breaks"
+        )
+
+    def stage_root(self) -> None:
+        """Mount what lies in RAM; the overlay itself is sysroot.mount's."""
+        assert self.facts.image is not None
+        assert self.facts.settings is not None
+        memory.mount_root(self.facts.image, self.facts.settings.overlay_mib)
+        memory.write_hostname(self.state.client)
+
+    def stage_handover(self) -> None:
+        """Take the network away, prove it, give disks back where allowed."""
+        assert self.facts.boot_card is not None
+        assert self.facts.settings is not None
+        card.give_back(self.facts.boot_card)
+        self.facts.interfaces = tuple(card.prove_off())
+        if self.facts.settings.storage_visible:
+            for device in pci.devices():
+                if device.base_class == pci.STORAGE:
+                    pci.release(device)
+
+    def report(self, stage: str, message: str) -> None:
+        """Send a report, if there is a server yet."""
+        self._reported = time.monotonic()
+        if self.facts.server is None or self.facts.boot_card is None:
+            return
+        report.send(
+            self.facts.server,
+            {
+                "mac": self.facts.boot_card.mac,
+                "client": self.state.client,
+                "release": self.pinned.release,
+                "stage": stage,
+                "bytes": self.state.done,
+                "total": self.state.total,
+                "seconds": round(time.monotonic(), 1),
+                "message": message,
+            },
+        )
+
+    def _write_result(self) -> None:
+        progress = self.facts.progress
+        found = {
+            "client": self.state.client,
+            "release": self.pinned.release,
+            "serial": self.pinned.serial,
+            "interfaces": self.facts.interfaces,
+            "bytes_received": progress.received if progress else 0,
+            "breaks": progress.breaks if progress else 0,
+            "dom0_mib": memory.total_mib(),
+            "seconds": self.state.seconds,
+        }
+        files.write(RESULT, json.dumps(found).encode("ascii"))
+
+
+def _settings(found: site.Site, mac: str) -> tuple[str, plan.Settings]:
+    client = found.by_mac(mac)
+    if client is not None:
+        return client.name, plan.settings(found, client.profile)
+    if found.unknown_clients is not None:
+        return "unknown", plan.settings(found, found.unknown_clients)
+    raise VerificationError(
+        f"this PC ({mac}) is not in the signed site",
+        "add it to site.yaml and run 'sys-pxe site push'",
+    )
+
+
+def failed(boot: Boot | None, error: SysPxeError) -> None:
+    """Report a failure, if the network is up."""
+    if boot is not None:
+        boot.report("failed", error.explain())
