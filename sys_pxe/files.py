@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -112,14 +113,15 @@ def copy(source: Path, target: Path, mode: int = 0o644) -> None:
         shutil.copyfileobj(stream, new, 1 << 20)
 
 
-def make_sparse(path: Path, size: int) -> int:
+def new_sparse(path: Path, size: int) -> FileIO:
     """Make a file of ``size`` zeros and return it open for reading, writing.
 
-    No room is taken for it (OSError for a file that exists).
+    No room is taken for it. OSError for a path that exists.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.ftruncate(fd, size)
-    return fd
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    stream = FileIO(os.open(path, flags, 0o600), "r+")
+    stream.truncate(size)
+    return stream
 
 
 def write_control(path: Path, text: str) -> None:

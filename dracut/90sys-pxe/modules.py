@@ -1,6 +1,6 @@
 """Collects what the client program imports, for the netboot initramfs.
 
-Called by module-setup.sh inside the golden image: ``modules.py INSIDE INITDIR``.
+Called by module-setup.sh in the golden image: ``modules.py INSIDE INITDIR``.
 Writes each Python module as bytecode to its place below INITDIR and prints the
 paths of the extension modules, whose libraries dracut has to add.
 

@@ -32,13 +32,14 @@ from sys_pxe.client import (
 )
 from sys_pxe.client.screen import State
 from sys_pxe.document import DOCUMENT_MAX
-from sys_pxe.errors import SysPxeError, VerificationError
+from sys_pxe.errors import InvalidInput, SysPxeError, VerificationError
 
 RESULT = memory.BASE / "boot.json"
 # seconds between two reports while bytes come in
 _REPORT_EVERY = 3.0
 # room for the signature's line
 _SIGNED_MAX = DOCUMENT_MAX + 256
+_PUSH_AGAIN = "push the site and the release again, then restart this PC"
 
 Show = Callable[[bool], None]
 
@@ -83,7 +84,12 @@ class Boot:
             started = time.monotonic()
             if name == "handover":
                 self.report("handover", "network goes off, dom0 starts")
-            stage()
+            try:
+                stage()
+            except (InvalidInput, VerificationError) as error:
+                # a document's parser does not know who reads its words
+                error.hint = error.hint or _PUSH_AGAIN
+                raise
             self.state.seconds[name] = round(time.monotonic() - started, 2)
             if self.facts.server is not None and name != "handover":
                 self.report(name, "done")
@@ -127,7 +133,8 @@ class Boot:
         name, settings = _settings(signed.site, self.facts.boot_card.mac)
         self.state.client, self.facts.settings = name, settings
         path = f"/releases/{self.pinned.release}"
-        found = manifest.parse(self._signed(path, "the manifest"))
+        what = f"the manifest of release {self.pinned.release}"
+        found = manifest.parse(self._signed(path, what))
         trust.check_identity(found, self.pinned)
         trust.check_dates(found, int(time.time()))
         floor = signed.site.floors.get(settings.channel, 1)
@@ -137,7 +144,8 @@ class Boot:
     def _pointer(self, channel: str, floor: int) -> pointer.Pointer | None:
         if self.pinned.serial >= floor:
             return None
-        text = self._signed(f"/channels/{channel}", "the channel's pointer")
+        what = f"the pointer of channel {channel}"
+        text = self._signed(f"/channels/{channel}", what)
         found = pointer.parse(text)
         return found if found.channel == channel else None
 
@@ -162,7 +170,7 @@ class Boot:
         progress = fetch.Progress(artifact.size)
         self.facts.progress = progress
         started = time.monotonic()
-        with memory.map_new(self.facts.image, artifact.size) as target:
+        with memory.new_image(self.facts.image, artifact.size) as target:
             fetch.fetch(
                 self.facts.server,
                 artifact,
@@ -207,6 +215,10 @@ class Boot:
         assert self.facts.settings is not None
         memory.mount_root(self.facts.image, self.facts.settings.overlay_mib)
         memory.write_hostname(self.state.client)
+        memory.write_issue(
+            f"{self.state.client}: release {self.pinned.release} (serial "
+            f"{self.pinned.serial}) in RAM; power-off forgets all changes"
+        )
 
     def stage_handover(self) -> None:
         """Take the network away, prove it, give disks back where allowed."""
@@ -224,11 +236,13 @@ class Boot:
         self._reported = time.monotonic()
         if self.facts.server is None or self.facts.boot_card is None:
             return
+        # no name is known before the site is read, and an empty one is refused
+        name = {"client": self.state.client} if self.state.client else {}
         report.send(
             self.facts.server,
             {
+                **name,
                 "mac": self.facts.boot_card.mac,
-                "client": self.state.client,
                 "release": self.pinned.release,
                 "stage": stage,
                 "bytes": self.state.done,
@@ -268,4 +282,6 @@ def _settings(found: site.Site, mac: str) -> tuple[str, plan.Settings]:
 def failed(boot: Boot | None, error: SysPxeError) -> None:
     """Report a failure, if the network is up."""
     if boot is not None:
-        boot.report("failed", error.explain())
+        # one line: a report is printable ASCII without line breaks
+        hint = f"; {error.hint}" if error.hint else ""
+        boot.report("failed", error.message + hint)

@@ -6,6 +6,7 @@ one release that they belong to.
 
 import re
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
 from sys_pxe import names
@@ -34,7 +35,8 @@ class Hints:
 def read(path: Path = IDENTITY) -> Identity:
     """Return the release that this initramfs belongs to (InvalidInput)."""
     words = [line.split(" ") for line in path.read_text("ascii").splitlines()]
-    if [w[0] for w in words] != ["release", "serial"]:
+    form = [(w[0], len(w)) for w in words]
+    if form != [("release", 2), ("serial", 2)]:
         raise InvalidInput(
             f"{path}: expected a line 'release NAME' and a line 'serial N'",
             "this initramfs was not built by 'sys-pxe release build'",
@@ -68,4 +70,9 @@ def _server(untrusted: str) -> Server | None:
     match = re.fullmatch(r"http://([0-9.]{7,15})(?::([0-9]{1,5}))?", untrusted)
     if match is None:
         return None
-    return match[1], int(match[2] or HTTP_PORT)
+    port = int(match[2] or HTTP_PORT)
+    try:
+        address = str(IPv4Address(match[1]))
+    except AddressValueError:
+        return None
+    return (address, port) if 1 <= port <= 65535 else None

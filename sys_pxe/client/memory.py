@@ -1,11 +1,11 @@
-"""RAM that the release lies in: a tmpfs of its own size, mapped files, root.
+"""RAM that the release lies in: a tmpfs of its own size, its files, root.
 
 The tmpfs is not /run, which systemd caps at 20 % of the RAM. Nothing is
 unpacked: the squashfs stays compressed and is mounted where it lies.
 """
 
-import mmap
 import os
+from io import FileIO
 from pathlib import Path
 
 from sys_pxe import files, run
@@ -15,7 +15,8 @@ MEMINFO = Path("/proc/meminfo")
 BASE = Path("/run/sys-pxe")
 IMAGES = BASE / "images"
 ROOT = BASE / "root"
-# sysroot.mount names these two in its options
+ISSUES = Path("/run/issue.d")
+# sysroot.mount names these in its options
 CHANGES = BASE / "changes"
 UPPER = CHANGES / "upper"
 WORK = CHANGES / "work"
@@ -49,12 +50,12 @@ def mount_tmpfs(where: Path, size: int) -> None:
     )
 
 
-def map_new(path: Path, size: int, meminfo: Path = MEMINFO) -> mmap.mmap:
-    """Return a new file of ``size`` bytes, mapped for writing.
+def new_image(path: Path, size: int, meminfo: Path = MEMINFO) -> FileIO:
+    """Return a new file of ``size`` zeros, open for reading and writing.
 
-    That there is room is checked here (SysPxeError), as a full file system
-    would be a SIGBUS in mid-transfer. The pages are taken as bytes arrive:
-    zeroing them all before costs a quarter of the transfer's time.
+    That there is room is checked here (SysPxeError), so that RAM does not run
+    out in mid-transfer. The pages are taken as bytes arrive: zeroing them all
+    before costs a quarter of the transfer's time.
     """
     disk = os.statvfs(path.parent)
     available = _kib(meminfo, "MemAvailable") << 10
@@ -66,13 +67,9 @@ def map_new(path: Path, size: int, meminfo: Path = MEMINFO) -> mmap.mmap:
             "raise ram.dom0 in the client's profile",
         )
     try:
-        fd = files.make_sparse(path, size)
+        return files.new_sparse(path, size)
     except OSError as error:
         raise SysPxeError(f"{path}: {error.strerror}") from None
-    try:
-        return mmap.mmap(fd, size)
-    finally:
-        os.close(fd)
 
 
 def mount_root(image: Path, overlay_mib: int) -> None:
@@ -102,6 +99,12 @@ def mount_changes(overlay_mib: int) -> None:
     )
     files.make_folder(UPPER)
     files.make_folder(WORK)
+
+
+def write_issue(text: str, folder: Path = ISSUES) -> None:
+    """Show a line above the login prompt; agetty(8) reads issue.d."""
+    files.make_folder(folder)
+    files.write(folder / "sys-pxe.issue", text.encode("ascii") + b"\n")
 
 
 def write_hostname(name: str) -> None:

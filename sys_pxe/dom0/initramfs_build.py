@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             env={"SOURCE_DATE_EPOCH": "0", "TMPDIR": "/var/tmp"},  # noqa: S108 (inside)
         )
         if not (merged / COMPLETE).exists():
-            raise run.failure(done, "the client program is not in it")
+            said = done.stderr[-2000:].decode("utf-8", "replace").strip()
+            raise SysPxeError(
+                f"dracut left the client program out of the initramfs: {said}"
+            )
         files.copy(merged / OUTPUT, given.work / initramfs.RESULT)
     except SysPxeError as error:
         sys.stderr.write(error.explain() + "\n")

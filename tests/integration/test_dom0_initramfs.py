@@ -23,6 +23,7 @@ for last in "$@"; do :; done
     done
     while read -r line; do echo "$line"; done < /usr/lib/sys-pxe/key.pem
 } > "$last"
+: > /usr/lib/sys-pxe/complete
 echo changed > /etc/hostname
 """
 
@@ -108,6 +109,17 @@ def test_a_dracut_that_fails_is_told_and_leaves_no_mount(
         initramfs.build(tree, "6.12.1", key, module, work)
     assert "dracut" in caught.value.hint
     assert mounts() == before
+
+
+def test_a_dracut_that_leaves_the_client_out_is_told(
+    tree: Path, module: Path, key: Path, tmp_path: Path
+) -> None:
+    text = DRACUT.replace(": > /usr/lib/sys-pxe/complete", "")
+    dracut(tree, text.replace('> "$last"', '> "$last"; echo no python3 >&2'))
+    work = files.make_folder(tmp_path / "work")
+    with pytest.raises(SysPxeError, match="client program") as caught:
+        initramfs.build(tree, "6.12.1", key, module, work)
+    assert "no python3" in str(caught.value)
 
 
 def test_a_tree_without_dracut_is_told(
