@@ -199,12 +199,13 @@ def swap(store: Store, candidate: Candidate | None) -> None:
     place = store.generated / candidate.name
     if current_name(store) == candidate.name and _same(place, candidate.folder):
         files.remove(candidate.folder)
-        return
-    if place.exists():
-        # never touch what ``current`` may point at: take another name
-        place = store.generated / f"{candidate.name}-{time.time_ns()}"
-    files.rename(candidate.folder, place)
-    files.link_to(store.current, f"generated/{place.name}")
+    else:
+        if place.exists():
+            # never touch what ``current`` may point at: take another name
+            place = store.generated / f"{candidate.name}-{time.time_ns()}"
+        files.rename(candidate.folder, place)
+        files.link_to(store.current, f"generated/{place.name}")
+    # also when nothing changed: a call that was killed may have left some
     for other in store.generated.iterdir():
         if other != place:
             files.remove(other)

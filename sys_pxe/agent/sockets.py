@@ -43,7 +43,7 @@ class Sockets:
         files.remove(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(path))
-        path.chmod(0o600)
+        files.set_mode(path, 0o600)
         listener.listen(CONNECTIONS_MAX)
         listener.setblocking(False)
         self._listeners.append((listener, path))
