@@ -2,7 +2,6 @@
 
 import hashlib
 import struct
-import tempfile
 from pathlib import Path
 
 from sys_pxe import files, run
@@ -47,8 +46,7 @@ def decoy_disk(path: Path, size: int = DISK_MIB) -> Path:
     swap = size - size // 2
     if data < _PARTITION_MIN:
         raise InvalidInput(f"a decoy disk of {size} MiB (expected 20 or more)")
-    with tempfile.TemporaryDirectory(prefix="sys-pxe-decoy-") as name:
-        folder = Path(name)
+    with files.scratch("sys-pxe-decoy-") as folder:
         content = files.make_folder(folder / "content")
         files.write(content / "README", _MARK)
         ext4 = _empty(folder / "ext4", data)

@@ -6,7 +6,6 @@ by the next one. Needs root.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -138,12 +137,12 @@ def variant(
     The keys are paths below the tree. It is an overlay mount: writing to it
     does not touch ``tree``, and it is gone when the block ends.
     """
-    with tempfile.TemporaryDirectory(prefix=f"sys-pxe-{name}-") as place:
+    with files.scratch(f"sys-pxe-{name}-") as place:
         upper, work, merged = (
-            files.make_folder(Path(place, part))
+            files.make_folder(place / part)
             for part in ("upper", "work", "tree")
         )
-        upper.chmod(tree.stat().st_mode & 0o7777)
+        files.set_mode(upper, tree.stat().st_mode & 0o7777)
         layers = f"lowerdir={tree},upperdir={upper},workdir={work}"
         run.run(["mount", "-t", "overlay", "-o", layers, name, str(merged)])
         try:

@@ -3,7 +3,6 @@
 import json
 import shlex
 import socket
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +216,7 @@ class Machine:
             Ends(control.fileno(), serial.fileno()),
         )
         # without a name, so it leaves nothing behind
-        said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the undo)
+        said = files.unnamed()
         self._undo.callback(said.close)
         self._process = run.spawn(
             self.lan.exec_argv(["setpriv", "--pdeathsig", "KILL", *argv]),

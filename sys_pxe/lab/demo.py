@@ -1,0 +1,251 @@
+"""``make demo``: the whole story, from a key to a rollback, on one machine.
+
+Every figure that it prints or writes to ``demo.json`` is read in that run:
+from lab-probe inside the guest, from the client program's own record, from the
+host's side of the decoy disk.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sys_pxe import files
+from sys_pxe.errors import SysPxeError
+from sys_pxe.lab import disks, golden
+from sys_pxe.lab.machine import Machine
+from sys_pxe.lab.world import BOOT_SECONDS, DESKS, FAILED, IN_RAM, World
+
+BUILD = Path("build")
+PICTURES = BUILD / "pictures"
+RESULT = BUILD / "demo.json"
+WRITTEN = "/root/written-in-the-first-boot"
+CHANGED = "/etc/motd"
+NEWS = b"release 2 says hello\n"
+DESK, SMALL = DESKS[0], DESKS[1]
+
+
+def say(text: str) -> None:
+    """Print progress at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def title(text: str) -> None:
+    """Print a heading with the time since the start."""
+    say(f"\n== {text} ({time.monotonic() - _STARTED:.0f} s)")
+
+
+_STARTED = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot: the release it got, and all that was measured in it."""
+
+    what: str
+    record: dict[str, object]
+    files: dict[str, object]
+
+
+def watch(machine: Machine, picture: Path | None) -> dict[str, float]:
+    """Follow a boot to the login; return stage -> seconds since power-on."""
+    marks = {
+        "xen": r"Xen version|\(XEN\) ",
+        "initramfs": r"sys-pxe: hidden from dom0",
+        "address": r"sys-pxe: Signatures",
+        "fetch": r"sys-pxe: Download",
+    }
+    seconds = {}
+    for name, pattern in marks.items():
+        seconds[name] = machine.wait_for(pattern, BOOT_SECONDS).seconds
+        say(f"  {seconds[name]:6.1f} s  {name}")
+    if picture is not None:
+        machine.wait_for(r"Download, [3-9][0-9]%", BOOT_SECONDS)
+        machine.screenshot(picture)
+    seconds["in_ram"] = machine.wait_for(IN_RAM, BOOT_SECONDS).seconds
+    say(f"  {seconds['in_ram']:6.1f} s  in RAM, network off")
+    seconds["ready"] = machine.login(BOOT_SECONDS)
+    say(f"  {seconds['ready']:6.1f} s  READY: logged in as root")
+    return seconds
+
+
+def boot(
+    world: World, what: str, machine: Machine, picture: Path | None = None
+) -> Boot:
+    """Watch a machine that was just switched on, and measure it."""
+    decoy = world.decoy(DESK)
+    before = disks.digest(decoy)
+    title(what)
+    seconds = watch(machine, picture)
+    found = machine.probe(WRITTEN, CHANGED)
+    own = found["boot"]
+    if not isinstance(own, dict):
+        raise SysPxeError("the client program left no record of this boot")
+    stages = {f"stage_{k}": v for k, v in dict(own["seconds"]).items()}
+    machine.command("sync")
+    record = {
+        "client": own["client"],
+        "release": own["release"],
+        "ready": bool(machine.command("hostname") == own["client"]),
+        "hypervisor": found["hypervisor"],
+        "root": found["root"],
+        "interfaces": own["interfaces"],
+        "interfaces_now": found["interfaces"],
+        "swap_kib": found["swap_kib"],
+        "disks_seen": found["block"],
+        "hidden": found["pciback"],
+        "decoy_unchanged": disks.digest(decoy) == before,
+        "bytes_received": own["bytes_received"],
+        "ram_used_mib": found["ram_used_mib"],
+        "ram_total_mib": found["ram_total_mib"],
+        "seconds": {k: round(v, 1) for k, v in {**seconds, **stages}.items()},
+    }
+    existing = found["files"]
+    return Boot(what, record, existing if isinstance(existing, dict) else {})
+
+
+def run_demo(world: World) -> list[Boot]:
+    """Tell the story; return its boots."""
+    boots: list[Boot] = []
+    title("key")
+    world.create_key()
+    title("golden tree (taken from the cache when it is there)")
+    tree = world.golden()
+    title("release 1")
+    world.build("r1", tree)
+    world.start_agent()
+    world.command("release", "push", "r1")
+    title("site")
+    world.write_site()
+    world.command("site", "push")
+    world.command("channel", "set", "stable", "r1")
+    with world.machine(DESK) as machine:
+        first = boot(world, "desk-01, first boot, disk hidden", machine,
+                     PICTURES / "fetch.png")  # fmt: skip
+        machine.command(f"echo kept? > {WRITTEN}")
+        machine.screenshot(PICTURES / "ready.png")
+        boots.append(first)
+    world.write_site({DESK.name: "disks"})
+    world.command("site", "push")
+    with world.machine(DESK) as machine:
+        boots.append(boot(world, "desk-01 again, disk visible", machine))
+    failure(world)
+    world.write_site()
+    world.command("site", "push")
+    title("release 2: one changed file")
+    with golden.variant(tree, "r2", {CHANGED.lstrip("/"): NEWS}) as changed:
+        world.build("r2", changed)
+    world.command("release", "push", "r2")
+    world.command("channel", "set", "stable", "r2")
+    with world.machine(DESK) as machine:
+        boots.append(boot(world, "desk-01 with release 2", machine))
+    title("rollback")
+    world.command("channel", "rollback", "stable")
+    with world.machine(DESK) as machine:
+        boots.append(boot(world, "desk-01 after the rollback", machine))
+    return boots
+
+
+def failure(world: World) -> None:
+    """Show what a person sees when a PC has too little RAM."""
+    title("desk-02, whose profile gives dom0 too little RAM")
+    with world.machine(SMALL) as machine:
+        seen = machine.wait_for(FAILED + r"[^\0]*?hint: [^\n]*\n", BOOT_SECONDS)
+        time.sleep(2)
+        machine.screenshot(PICTURES / "failure.png")
+        say("  " + seen.match[0].replace("\r", "").replace("\n", "\n  "))
+    row = world.client_row(SMALL)
+    say(f"  the server knows: {row.get('stage')}: {row.get('message')}")
+
+
+def text_of(boot: Boot, path: str) -> str | None:
+    """Return the first bytes of a file in the guest; None if it is absent."""
+    found = boot.files.get(path)
+    return None if found is None else str(found)
+
+
+def verdicts(boots: list[Boot]) -> list[tuple[str, str, bool]]:
+    """Return what was to be proved: claim, what was read, whether it holds."""
+    again = boots[1]
+    rows = []
+    for one in boots:
+        r = one.record
+        root = json.dumps(r["root"])
+        rows += [
+            (f"{one.what}: hypervisor", str(r["hypervisor"]),
+             r["hypervisor"] == "xen"),
+            (f"{one.what}: root", root,
+             "overlay" in root and "squashfs" in root and "tmpfs" in root),
+            (f"{one.what}: network at switch_root", str(r["interfaces"]),
+             r["interfaces"] == ["lo"] == r["interfaces_now"]),
+            (f"{one.what}: active swap, KiB", str(r["swap_kib"]),
+             r["swap_kib"] == 0),
+            (f"{one.what}: decoy disk unchanged", str(r["decoy_unchanged"]),
+             r["decoy_unchanged"] is True),
+        ]  # fmt: skip
+    disk = [json.dumps(b.record["disks_seen"]) for b in boots]
+    texts = [text_of(b, CHANGED) for b in boots]
+    rows += [
+        ("disk seen: hidden, then visible", f"{'sda' in disk[0]}, "
+         f"{'sda' in disk[1]}", "sda" not in disk[0] and "sda" in disk[1]),
+        ("file of the first boot, after a reboot", str(text_of(again, WRITTEN)),
+         text_of(again, WRITTEN) is None),
+        ("change of release 2", str(texts),
+         [NEWS.decode() in (t or "") for t in texts]
+         == [False, False, True, False]),
+        ("releases booted", str([b.record["release"] for b in boots]),
+         [b.record["release"] for b in boots] == ["r1", "r1", "r2", "r1"]),
+    ]  # fmt: skip
+    return rows
+
+
+def table(boots: list[Boot]) -> str:
+    """Return the boots as a table."""
+    names = ("xen", "initramfs", "address", "fetch", "in_ram", "ready")
+    lines = [f"{'boot':34}{'release':8}" + "".join(f"{n:>11}" for n in names)
+             + f"{'MiB got':>9}{'MiB RAM':>9}"]  # fmt: skip
+    for one in boots:
+        r = one.record
+        seconds = r["seconds"]
+        assert isinstance(seconds, dict)
+        got = r["bytes_received"]
+        assert isinstance(got, int)
+        lines.append(
+            f"{one.what:34}{r['release']!s:8}"
+            + "".join(f"{seconds[n]:>11.1f}" for n in names)
+            + f"{got / 2**20:>9.0f}{r['ram_used_mib']!s:>9}"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; return the exit status."""
+    del argv
+    files.make_folder(PICTURES)
+    try:
+        with World(BUILD / "demo", BUILD / "cache", say) as world:
+            boots = run_demo(world)
+    except SysPxeError as error:
+        sys.stderr.write(f"demo: error: {error.explain()}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("demo: stopped; nothing is left running\n")
+        return 130
+    rows = verdicts(boots)
+    title("what it proved")
+    for claim, read, holds in rows:
+        say(f"  {'ok  ' if holds else 'FAIL'}  {claim}: {read}")
+    say("\nseconds since power-on\n" + table(boots))
+    content = {"boots": [{"what": b.what, **b.record} for b in boots]}
+    files.write(RESULT, json.dumps(content, indent=1).encode() + b"\n")
+    say(f"\nwritten: {RESULT}; pictures: {PICTURES}")
+    failed = sum(not holds for _, _, holds in rows)
+    say("all of it holds" if not failed else f"{failed} of it do not hold")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
