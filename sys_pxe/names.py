@@ -109,7 +109,13 @@ def parse_time(untrusted: str, where: str) -> int:
         raise InvalidInput(
             f"{where}: {untrusted!r} is not a time ({error})"
         ) from None
-    return int(moment.timestamp())
+    seconds = int(moment.timestamp())
+    # one way to write a time: years have four digits, no day has an hour 24
+    if seconds < 0 or format_time(seconds) != untrusted:
+        raise InvalidInput(
+            f"{where}: {untrusted!r} is not a time (expected 1970 or later)"
+        )
+    return seconds
 
 
 def format_time(seconds: int) -> str:

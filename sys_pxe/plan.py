@@ -23,7 +23,7 @@ WORKING_SET_MIB = 320
 KERNEL_OPTIONS = (
     *("rd.systemd.gpt_auto=0", "systemd.gpt_auto=0", "rd.luks=0", "rd.lvm=0"),
     *("rd.md=0", "rd.dm=0", "noresume", "rd.shell=0", "rd.emergency=reboot"),
-    # the client program speaks to the person at the PC, systemd only if it fails
+    # the client program speaks to the person at the PC, systemd of failures
     *("quiet", "rd.systemd.show_status=error"),
 )
 

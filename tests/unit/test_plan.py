@@ -1,0 +1,146 @@
+"""Boot plans: what a client gets, resolved; the RAM sums."""
+
+from dataclasses import replace
+
+import pytest
+
+from sys_pxe import plan, site
+from sys_pxe.errors import InvalidInput, SysPxeError
+from sys_pxe.manifest import Role
+from sys_pxe.plan import MIB, RamNeed
+from sys_pxe.site import Site
+from tests import documents
+from tests.agent_world import site_data
+
+PROFILES = {
+    "base": {
+        "channel": "stable",
+        "qubes": ["sys-net", "sys-usb"],
+        "ram": {"dom0": "2GiB", "overlay": "128MiB"},
+        "options": {"kernel": ["nomodeset"], "xen": ["loglvl=all"]},
+    },
+    "office": {
+        "inherits": "base",
+        "qubes": ["work", "sys-usb"],
+        "ram": {"dom0": "3GiB"},
+        "options": {"kernel": ["splash"]},
+    },
+    "kiosk": {"inherits": "office", "channel": "testing", "storage": "visible"},
+}
+CLIENTS = {
+    "b": {"mac": "52:54:00:00:00:02", "profile": "base"},
+    "a": {"mac": "52:54:00:00:00:01", "profile": "kiosk"},
+}
+
+
+def a_site(**changes: object) -> Site:
+    data = {"profiles": PROFILES, "clients": CLIENTS, **changes}
+    return site.parse(site_data(**data))
+
+
+def test_what_is_nearest_wins_and_lists_add_up() -> None:
+    found = plan.settings(a_site(), "kiosk")
+    assert (found.channel, found.dom0_mib, found.overlay_mib) == (
+        "testing",
+        3072,
+        128,
+    )
+    assert found.qubes == ("sys-net", "sys-usb", "work")
+    assert found.kernel_options == ("nomodeset", "splash")
+    assert found.xen_options == ("loglvl=all",)
+    assert found.storage_visible
+
+
+def test_what_nobody_set_has_its_default() -> None:
+    profiles = {"base": {"channel": "stable"}}
+    clients = {"a": {"mac": "52:54:00:00:00:01", "profile": "base"}}
+    found = plan.settings(a_site(profiles=profiles, clients=clients), "base")
+    assert (found.dom0_mib, found.overlay_mib) == (4096, 256)
+    assert not found.storage_visible
+
+
+def test_a_profile_without_a_channel_has_no_settings() -> None:
+    profiles = {**PROFILES, "bare": {"qubes": ["work"]}}
+    with pytest.raises(InvalidInput, match=r"profiles\.bare\.channel: missing"):
+        plan.settings(a_site(profiles=profiles), "bare")
+
+
+def test_plans_come_in_the_order_of_names_and_the_unknown_last() -> None:
+    found = plan.all_plans(a_site(unknown_clients="base"), {})
+    assert [p.client for p in found] == ["a", "b", "unknown"]
+    assert found[-1].mac is None
+
+
+def test_refused_unknown_clients_have_no_plan() -> None:
+    assert plan.unknown_plan(a_site(), {}) is None
+    assert len(plan.all_plans(a_site(), {})) == 2
+
+
+def test_a_client_boots_what_its_own_channel_names() -> None:
+    release = documents.release()
+    kiosk, base = plan.all_plans(a_site(), {"stable": release})
+    assert kiosk.boot is None
+    assert base.boot is not None
+    assert base.boot == plan.BootFiles(
+        "r1",
+        3,
+        documents.sha("xen 0"),
+        documents.sha("vmlinuz 0"),
+        documents.sha("initramfs 0"),
+    )
+
+
+def test_the_memory_of_dom0_is_fixed_and_no_disk_is_looked_at() -> None:
+    found = plan.boot_plan(a_site(), a_site().clients["b"], {})
+    assert found.xen_options == ("dom0_mem=2048M,max:2048M", "loglvl=all")
+    assert set(found.kernel_options) > {
+        *("rd.luks=0", "rd.lvm=0", "rd.md=0", "noresume", "rd.shell=0"),
+        *("systemd.gpt_auto=0", "rd.systemd.gpt_auto=0"),
+    }
+    assert found.kernel_options[-1] == "nomodeset"
+
+
+def test_a_boot_file_of_two_chunks_cannot_be_fetched_whole() -> None:
+    release = documents.release()
+    kernel = documents.artifact(Role.KERNEL, "vmlinuz", 800, 400)
+    wrong = replace(
+        release,
+        artifacts=(release.artifacts[0], kernel, *release.artifacts[2:]),
+    )
+    with pytest.raises(InvalidInput, match="vmlinuz has 2 chunks") as caught:
+        plan.boot_files(wrong)
+    assert caught.value.hint == "build the release again"
+
+
+def test_a_release_without_a_kernel_boots_nothing() -> None:
+    release = documents.release()
+    wrong = replace(release, artifacts=release.artifacts[:1])
+    with pytest.raises(InvalidInput, match="0 artifacts of role kernel"):
+        plan.boot_files(wrong)
+
+
+@pytest.mark.parametrize(
+    ("size", "mib"), [(1, 1), (MIB, 1), (MIB + 1, 2), (100 * MIB, 100)]
+)
+def test_the_image_is_rounded_up_to_whole_mib(size: int, mib: int) -> None:
+    root = documents.artifact(Role.DOM0_ROOT, "dom0.squashfs", size, size)
+    release = replace(documents.release(), artifacts=(root,))
+    need = plan.ram_need(release, 256)
+    assert need == RamNeed(mib, 256, plan.WORKING_SET_MIB)
+    assert need.total_mib == mib + 256 + plan.WORKING_SET_MIB
+
+
+def test_just_enough_ram_is_enough() -> None:
+    plan.check_ram(RamNeed(100, 256, 320), 676, "r1")
+
+
+def test_too_little_ram_is_refused_with_both_numbers() -> None:
+    with pytest.raises(SysPxeError) as caught:
+        plan.check_ram(RamNeed(100, 256, 320), 675, "r1")
+    assert caught.value.message == (
+        "release r1 needs 676 MiB of RAM in dom0 (100 image, 256 changes, "
+        "320 running system), this PC gives it 675 MiB"
+    )
+    assert caught.value.hint == (
+        "raise ram.dom0 in the client's profile, or put more RAM into the PC"
+    )
