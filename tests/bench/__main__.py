@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from tests.bench import agent, fetch, push, rows
+from tests.bench import agent, boot, fetch, push, rows
 
 # NAME -> what measures it; build/bench/NAME.json holds the result
 BENCHES: dict[str, Callable[[], list[rows.Row]]] = {
     "fetch": fetch.bench,
     "agent": agent.bench,
     "push": push.bench,
+    "boot": boot.bench,
 }
 
 

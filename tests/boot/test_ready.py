@@ -1,0 +1,131 @@
+"""One boot of one client, and all that must hold in the dom0 that it gives."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sys_pxe import manifest, signature
+from sys_pxe.lab import disks
+from sys_pxe.lab.machine import Machine
+from sys_pxe.lab.world import BOOT_SECONDS, DESKS, IN_RAM, World
+
+DESK = DESKS[0]
+ETHERNET, IDE = "0200", "0101"
+
+
+@dataclass(frozen=True)
+class Ready:
+    machine: Machine
+    found: dict[str, object]
+    own: dict[str, object]
+    decoy_before: str
+
+
+@pytest.fixture(scope="module")
+def ready(world: World) -> Iterator[Ready]:
+    with world.machine(DESK) as machine:
+        before = disks.digest(world.decoy(DESK))
+        machine.wait_for(IN_RAM, BOOT_SECONDS)
+        machine.login(BOOT_SECONDS)
+        found = machine.probe()
+        own = found["boot"]
+        assert isinstance(own, dict)
+        yield Ready(machine, found, own, before)
+
+
+def test_dom0_runs_on_xen(ready: Ready) -> None:
+    assert ready.found["hypervisor"] == "xen"
+
+
+def test_the_root_is_an_overlay_over_a_squashfs_in_ram(ready: Ready) -> None:
+    root = json.dumps(ready.found["root"])
+    assert all(kind in root for kind in ("overlay", "squashfs", "tmpfs"))
+    source = ready.machine.command("losetup --noheadings -O BACK-FILE -a")
+    assert source.strip().endswith("/dom0-root")
+    kind = ready.machine.command("stat -f -c %T /run/sys-pxe/images")
+    assert kind.strip() == "tmpfs"
+
+
+def test_it_is_the_release_and_the_client_that_the_site_names(
+    world: World, ready: Ready
+) -> None:
+    signed = (world.state / "releases/r1/manifest").read_bytes()
+    public = world.agent_root / "key.pem"
+    release = manifest.parse(signature.opened(signed, public, "r1"))
+    assert ready.own["release"] == release.release == "r1"
+    assert ready.own["serial"] == release.serial
+    assert ready.own["client"] == ready.found["hostname"] == DESK.name
+    image = release.find(manifest.Role.DOM0_ROOT)
+    assert ready.own["bytes_received"] == image.size
+    assert ready.own["breaks"] == 0
+
+
+def test_there_is_no_network_but_lo(ready: Ready) -> None:
+    assert ready.own["interfaces"] == ["lo"]
+    assert ready.found["interfaces"] == ["lo"]
+
+
+def test_card_and_disk_controller_are_held_by_pciback(ready: Ready) -> None:
+    held = ready.found["pciback"]
+    assert isinstance(held, dict)
+    classes = {str(code).removeprefix("0x")[:4] for code in held.values()}
+    assert classes == {ETHERNET, IDE}
+
+
+def test_the_drivers_of_the_card_are_unloaded(ready: Ready) -> None:
+    loaded = ready.machine.command("cut -d' ' -f1 /proc/modules").split()
+    assert "xen_pciback" in loaded
+    assert "e1000" not in ready.machine.command(
+        "ls -l /sys/bus/pci/devices/*/driver"
+    )
+
+
+def test_no_disk_is_seen_and_no_swap_is_active(ready: Ready) -> None:
+    block = ready.found["block"]
+    assert isinstance(block, dict)
+    assert not [name for name in block if not name.startswith(("loop", "zram"))]
+    assert ready.found["swap_kib"] == 0
+
+
+def test_nothing_failed_on_the_way(ready: Ready) -> None:
+    failed = ready.machine.command("systemctl --failed --no-legend --plain")
+    assert failed.strip() == ""
+
+
+def test_the_server_saw_it_through_to_the_handover(
+    world: World, ready: Ready
+) -> None:
+    row = world.client_row(DESK)
+    assert (row["stage"], row["release"]) == ("handover", "r1")
+    assert row["bytes"] == row["total"] == ready.own["bytes_received"]
+
+
+def test_the_screen_is_a_login_that_names_the_release(
+    world: World, ready: Ready
+) -> None:
+    issue = ready.machine.command("cat /run/issue.d/sys-pxe.issue")
+    assert "desk-01: release r1" in issue
+    picture = world.folder / "ready.png"
+    ready.machine.screenshot(picture)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_changes_are_capped_and_a_full_overlay_is_survived(
+    ready: Ready,
+) -> None:
+    said = ready.machine.command(
+        "dd if=/dev/zero of=/root/big bs=1M count=400 2>&1; true", 120
+    )
+    assert "No space left" in said
+    ready.machine.command("rm /root/big; echo fine > /root/small")
+    assert ready.machine.command("cat /root/small").strip() == "fine"
+
+
+def test_at_last_the_decoy_disk_is_what_it_was(
+    world: World, ready: Ready
+) -> None:
+    path: Path = world.decoy(DESK)
+    assert disks.digest(path) == ready.decoy_before
