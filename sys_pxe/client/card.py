@@ -72,10 +72,7 @@ def _appeared(device: pci.Device) -> str | None:
     while time.monotonic() < end:
         found = pci.interfaces(device)
         if found:
-            # udev may give it another name once; ask again when it is quiet
-            run.run(["udevadm", "settle", "--timeout=10"], check=False)
-            found = pci.interfaces(device)
-            return found[0] if found else None
+            return found[0]
         time.sleep(0.1)
     return None
 

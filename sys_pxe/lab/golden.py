@@ -71,7 +71,21 @@ _MASKED = _words(
     "systemd-rfkill.socket systemd-update-done.service "
     "systemd-hibernate-clear.service systemd-tmpfiles-clean.timer "
     "systemd-journal-catalog-update.service systemd-hwdb-update.service "
-    "ldconfig.service"
+    "ldconfig.service systemd-binfmt.service "
+    "proc-sys-fs-binfmt_misc.automount systemd-hostnamed.socket "
+    "systemd-creds.socket systemd-logind.service systemd-sysusers.service "
+    "systemd-machine-id-commit.service dev-hugepages.mount "
+    "sys-kernel-debug.mount sys-kernel-tracing.mount "
+    "systemd-battery-check.service systemd-remount-fs.service"
+)
+# each costs a second or two under emulation; systemd.generator(7): a link to
+# /dev/null in /etc takes the place of the one in /usr/lib
+_GENERATORS = _words(
+    "systemd-debug-generator systemd-fstab-generator "
+    "systemd-gpt-auto-generator systemd-hibernate-resume-generator "
+    "systemd-rc-local-generator systemd-run-generator systemd-ssh-generator "
+    "systemd-system-update-generator systemd-sysv-generator "
+    "systemd-tpm2-generator"
 )
 
 # what apt, dpkg and the build leave; an image must not hold logs or secrets
@@ -94,7 +108,7 @@ Progress = Callable[[str], None]
 def recipe_digest(suite: str) -> str:
     """Return the digest of all that decides what a golden tree looks like."""
     recipe = (suite, _PACKAGES, _EXCLUDED, sorted(_FILES.items()), _MASKED,
-              _EMPTIED, _REMOVED)  # fmt: skip
+              _GENERATORS, _EMPTIED, _REMOVED)  # fmt: skip
     return hashlib.sha256(repr(recipe).encode() + probe_source()).hexdigest()
 
 
@@ -197,6 +211,9 @@ def _customise(tree: Path) -> None:
     _place(tree, PROBE, probe_source(), 0o755)
     for unit in _MASKED:
         files.link_to(tree / "etc/systemd/system" / unit, "/dev/null")
+    generators = files.make_folder(tree / "etc/systemd/system-generators")
+    for generator in _GENERATORS:
+        files.link_to(generators / generator, "/dev/null")
 
 
 def _place(tree: Path, name: str, content: bytes, mode: int) -> None:

@@ -70,7 +70,12 @@ def site_data(
                 "ram": {"dom0": DOM0_RAM, "overlay": "128MiB"},
                 "options": {
                     "xen": ["console=com1", "com1=115200"],
-                    "kernel": ["console=tty0", "console=hvc0"],
+                    "kernel": [
+                        *("console=tty0", "console=hvc0"),
+                        # without BPF LSM: systemd reads all type data of
+                        # the kernel for it, half a minute under emulation
+                        "lsm=landlock,lockdown,yama,integrity",
+                    ],
                 },
             },
             "small": {"inherits": "lab", "ram": {"dom0": "384MiB"}},
