@@ -1,11 +1,10 @@
 """Fetch an artifact into RAM: several chunks at once, each verified.
 
 A chunk is hashed while it arrives, in a buffer that stays in the processor's
-cache, and is written to its place from there: a mapped file costs a fault per
-page. A chunk counts when its digest holds. A broken connection is taken up
-again with an HTTP range request (RFC 9110, section 14) from the byte where it
-broke, so that a server that went away for a while costs the wait and nothing
-else.
+cache, and is written to its place from there. It counts when its digest holds.
+A broken connection is taken up again with an HTTP range request (RFC 9110,
+section 14) from the byte where it broke, so that a server that went away for a
+while costs the wait and nothing else.
 """
 
 import hashlib

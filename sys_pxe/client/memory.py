@@ -54,8 +54,8 @@ def new_image(path: Path, size: int, meminfo: Path = MEMINFO) -> FileIO:
     """Return a new file of ``size`` zeros, open for reading and writing.
 
     That there is room is checked here (SysPxeError), so that RAM does not run
-    out in mid-transfer. The pages are taken as bytes arrive: zeroing them all
-    before costs a quarter of the transfer's time.
+    out in mid-transfer. The pages are taken as bytes arrive, which spares
+    zeroing them all before.
     """
     disk = os.statvfs(path.parent)
     available = _kib(meminfo, "MemAvailable") << 10
