@@ -16,9 +16,6 @@ from sys_pxe.agent.control import STATUS, ask
 from sys_pxe.lab.network import BRIDGE, Lan, inside
 from tests.agent_world import REPOSITORY, World
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="makes network namespaces: run it as root"
-)
 PROBE = Path(__file__).parent / "pxe_probe.py"
 MAC = "52:54:00:00:00:01"
 STRANGER = "52:54:00:00:00:77"

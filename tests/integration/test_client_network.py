@@ -16,9 +16,6 @@ from sys_pxe.agent.control import STATUS, ask
 from sys_pxe.lab.network import BRIDGE, HOST_DEVICE, Lan, inside
 from tests.agent_world import REPOSITORY, Release, World, artifact
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="makes network namespaces: run it as root"
-)
 PROBE = Path(__file__).parent / "client_probe.py"
 MAC = "52:54:00:00:00:01"
 STRANGER = "52:54:00:00:00:77"

@@ -22,9 +22,6 @@ from sys_pxe.trust import CLOCK_PATIENCE, Identity
 from tests.agent_world import DAY, site_data
 from tests.integration.refusal_room import MAC, MIB, NEED, SIZE, STEP, Room
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="makes network namespaces: run it as root"
-)
 STRANGER = "52:54:00:00:00:77"
 
 
