@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sys_pxe import files
-from sys_pxe.agent import apply, endpoint, report
+from sys_pxe.agent import address, apply, endpoint, report
 from sys_pxe.agent.control import RELOAD, STATUS
 from sys_pxe.agent.sockets import Sockets
 from sys_pxe.agent.store import Store
@@ -170,9 +170,11 @@ class Daemon:
             clients = stored.site.clients.values() if stored else ()
             self._macs = {c.mac: c.name for c in clients}
             self._reports.keep_known(set(self._macs))
+            if stored:
+                address.check(stored.site, self._server.interface)
         except (SysPxeError, OSError) as problem:
             error = str(problem)
-            self._log(f"not rendered anew: {error}")
+            self._log(error)
         if apply.current_name(self._store) is not None:
             self._let_know(time.monotonic())
         return error

@@ -80,9 +80,9 @@ def _tell_daemon(store: Store) -> None:
     answer = ask(store, RELOAD)
     if answer and answer.get("error"):
         raise SysPxeError(
-            "stored, but dnsmasq and nginx did not get it: "
-            + names.printable(str(answer["error"]), 500),
-            "look at the journal of sys-pxe",
+            "stored, but clients are not served by it: "
+            + names.printable(str(answer["error"]).replace("\n", " / "), 700),
+            "more is in the journal of sys-pxe",
         )
 
 

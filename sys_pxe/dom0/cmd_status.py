@@ -7,11 +7,34 @@ from sys_pxe.dom0.answer_status import RemoteClient, Status
 from sys_pxe.dom0.context import Context, mib
 from sys_pxe.dom0.parsing import Args, Nouns, only
 from sys_pxe.dom0.progress import duration
+from sys_pxe.errors import Busy
+
+# A client that boots reports every few seconds; one that was switched off
+# does not say so.
+BOOTING_SECONDS = 120
+_AFTER_BOOT = ("handover", "failed")
 
 
 def add(nouns: Nouns) -> None:
     """Add the command to the parser."""
-    only(nouns, "status", "show services, channels, clients, disk", _status)
+    parser = only(
+        nouns, "status", "show services, channels, clients, disk", _status
+    )
+    parser.add_argument(
+        "--idle",
+        action="store_true",
+        help="show nothing; exit code 5 while a client boots",
+    )
+
+
+def booting(found: Status, now: int) -> list[str]:
+    """Return the clients that were on their way in the last two minutes."""
+    return [
+        f"{client.client or client.mac} ({client.stage})"
+        for client in found.clients
+        if client.stage not in (None, *_AFTER_BOOT)
+        and now - client.seen < BOOTING_SECONDS
+    ]
 
 
 def fetch(context: Context) -> Status:
@@ -28,8 +51,16 @@ def client_row(client: RemoteClient, now: int) -> tuple[object, ...]:
     return client.stage, done, ago, client.message
 
 
-def _status(context: Context, _: Args) -> None:
+def _status(context: Context, args: Args) -> None:
     found = fetch(context)
+    if args.idle:
+        if on_their_way := booting(found, context.now()):
+            raise Busy(
+                f"clients boot at the moment: {', '.join(on_their_way[:10])}",
+                "wait until they are ready, or switch them off; a client that "
+                f"has been silent for {BOOTING_SECONDS} s no longer counts",
+            )
+        return
     if context.json:
         context.show_json(asdict(found))
         return

@@ -172,6 +172,20 @@ def test_a_new_client_is_served_as_soon_as_the_site_is_there(
     assert room.code("ipxe/desk-01.ipxe") == "404"
 
 
+def test_a_site_for_an_address_that_the_card_lacks_is_told(room: Room) -> None:
+    network = {
+        "address": "192.0.2.9/24",
+        "dhcp": {"mode": "server", "pool": "192.0.2.100-192.0.2.199"},
+    }
+    signed = room.world.signed_site(2, network=network)
+    told = room.world.rpc("syspxe.Site", stdin=signed)
+    assert told.status == 1
+    said = told.stderr.decode()
+    assert "does not have the site's address 192.0.2.9/24" in said
+    assert "it has 192.0.2.1/24" in said
+    assert "change one of them" in said
+
+
 def test_beside_another_dhcp_server_it_gives_no_address(room: Room) -> None:
     network = {"address": "192.0.2.1/24", "dhcp": {"mode": "proxy"}}
     signed = room.world.signed_site(2, network=network)

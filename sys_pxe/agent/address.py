@@ -1,0 +1,37 @@
+"""Is the site's address on the network card? Else no client gets an answer."""
+
+import json
+
+from sys_pxe import run
+from sys_pxe.errors import SysPxeError
+from sys_pxe.site import Site
+
+_TIMEOUT = 10.0
+_HINT = (
+    "network.address of the site and the address that the card was given "
+    "must be the same: change one of them"
+)
+
+
+def check(checked: Site, interface: str) -> None:
+    """Raise SysPxeError unless the interface has ``network.address``."""
+    wanted = str(checked.network.address)
+    argv = ["ip", "-json", "-4", "address", "show", "dev", interface]
+    found = addresses(run.run(argv, timeout=_TIMEOUT, hint=_HINT).stdout)
+    if wanted not in found:
+        has = ", ".join(found) or "none"
+        raise SysPxeError(
+            f"{interface} does not have the site's address {wanted} (it has "
+            f"{has}): no client will get an answer",
+            _HINT,
+        )
+
+
+def addresses(output: bytes) -> list[str]:
+    """Return the ADDRESS/LENGTH texts in the JSON of ip-address(8)."""
+    return [
+        f"{one['local']}/{one['prefixlen']}"
+        for card in json.loads(output)
+        for one in card.get("addr_info", ())
+        if "local" in one
+    ]
