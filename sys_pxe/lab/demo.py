@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sys_pxe import files
 from sys_pxe.errors import SysPxeError
-from sys_pxe.lab import disks, golden
+from sys_pxe.lab import golden
 from sys_pxe.lab.machine import Machine
 from sys_pxe.lab.world import BOOT_SECONDS, DESKS, FAILED, IN_RAM, World
 
@@ -76,8 +76,6 @@ def boot(
     world: World, what: str, machine: Machine, picture: Path | None = None
 ) -> Boot:
     """Watch a machine that was just switched on, and measure it."""
-    decoy = world.decoy(DESK)
-    before = disks.digest(decoy)
     title(what)
     seconds = watch(machine, picture)
     found = machine.probe(WRITTEN, CHANGED)
@@ -97,7 +95,7 @@ def boot(
         "swap_kib": found["swap_kib"],
         "disks_seen": found["block"],
         "hidden": found["pciback"],
-        "decoy_unchanged": disks.digest(decoy) == before,
+        "decoy_unchanged": world.decoy_unchanged(DESK),
         "bytes_received": own["bytes_received"],
         "ram_used_mib": found["ram_used_mib"],
         "ram_total_mib": found["ram_total_mib"],

@@ -109,6 +109,7 @@ class World:
         self.lan = Lan(ipv6=IPV6)
         self._undo = ExitStack()
         self._agent: run.Popen[bytes] | None = None
+        self._decoys: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
@@ -216,6 +217,7 @@ class World:
         decoy = self.decoy(desk)
         files.remove(decoy)
         disks.decoy_disk(decoy)
+        self._decoys[desk.name] = disks.digest(decoy)
         fields: dict[str, object] = {
             "mac": desk.mac,
             "memory": RAM_MIB,
@@ -237,6 +239,10 @@ class World:
     def decoy(self, desk: Desk) -> Path:
         """Return the path of a client's decoy disk."""
         return self.folder / f"{desk.name}-decoy.img"
+
+    def decoy_unchanged(self, desk: Desk) -> bool:
+        """Return whether its disk is what it was before the power came on."""
+        return disks.digest(self.decoy(desk)) == self._decoys[desk.name]
 
     def client_row(self, desk: Desk) -> dict[str, object]:
         """Return what ``sys-pxe status`` says of a client."""
