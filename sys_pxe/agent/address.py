@@ -7,23 +7,19 @@ from sys_pxe.errors import SysPxeError
 from sys_pxe.site import Site
 
 _TIMEOUT = 10.0
-_HINT = (
-    "network.address of the site and the address that the card was given "
-    "must be the same: change one of them"
-)
 
 
 def check(checked: Site, interface: str) -> None:
     """Raise SysPxeError unless the interface has ``network.address``."""
     wanted = str(checked.network.address)
     argv = ["ip", "-json", "-4", "address", "show", "dev", interface]
-    found = addresses(run.run(argv, timeout=_TIMEOUT, hint=_HINT).stdout)
+    found = addresses(run.run(argv, timeout=_TIMEOUT).stdout)
     if wanted not in found:
         has = ", ".join(found) or "none"
         raise SysPxeError(
             f"{interface} does not have the site's address {wanted} (it has "
-            f"{has}): no client will get an answer",
-            _HINT,
+            f"{has}), so no client will get an answer: change network.address "
+            "of the site, or the address that the card is given"
         )
 
 

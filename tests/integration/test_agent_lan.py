@@ -183,7 +183,7 @@ def test_a_site_for_an_address_that_the_card_lacks_is_told(room: Room) -> None:
     said = told.stderr.decode()
     assert "does not have the site's address 192.0.2.9/24" in said
     assert "it has 192.0.2.1/24" in said
-    assert "change one of them" in said
+    assert "change network.address" in said
 
 
 def test_beside_another_dhcp_server_it_gives_no_address(room: Room) -> None:

@@ -49,7 +49,7 @@ def test_another_one_is_named_with_what_to_do(
         address.check(SITE, "lan")
     assert said in caught.value.message
     assert "192.0.2.1/24" in caught.value.message
-    assert "change one of them" in caught.value.hint
+    assert "change network.address" in caught.value.message
 
 
 def test_a_card_that_is_not_there_is_named() -> None:
