@@ -19,6 +19,12 @@ from sys_pxe.pointer import Pointer
 
 # A PC's clock may be somewhat slow without being dead.
 CLOCK_PATIENCE = 86_400
+# how to set a wrong clock, where the rule is applied
+CLIENT_CLOCK = "set the date and time in the firmware setup of this PC"
+QUBE_CLOCK = (
+    "correct the clock of dom0, then restart the sys-pxe qube, which takes "
+    "its time from there"
+)
 
 
 @dataclass(frozen=True)
@@ -41,22 +47,24 @@ def check_identity(manifest: Manifest, pinned: Identity) -> None:
         )
 
 
-def check_dates(manifest: Manifest, now: int) -> None:
-    """Rules 2 and 3; ``now`` in seconds since 1970. VerificationError."""
+def check_dates(manifest: Manifest, now: int, clock: str) -> None:
+    """Rules 2 and 3; ``now`` in seconds since 1970. VerificationError.
+
+    ``clock`` says how to set a wrong clock.
+    """
     if now < manifest.created - CLOCK_PATIENCE:
         raise VerificationError(
             f"the clock says {names.format_time(now)}, but release "
             f"{manifest.release} was made at "
             f"{names.format_time(manifest.created)}",
-            "set the date and time in the firmware setup of this PC",
+            clock,
         )
     if now >= manifest.expires:
         raise VerificationError(
             f"release {manifest.release} expired at "
             f"{names.format_time(manifest.expires)}, the clock says "
             f"{names.format_time(now)}",
-            "build and push a new release; if it is not expired, set the "
-            "clock in the firmware setup of this PC",
+            f"build and push a new release; if it is not expired, {clock}",
         )
 
 

@@ -99,7 +99,7 @@ def _check_pointer(
 ) -> None:
     previous = None if wanted == current else current
     trust.check_pointer(wanted, previous, release)
-    trust.check_dates(release, now)
+    trust.check_dates(release, now, trust.QUBE_CLOCK)
     boot_files(release)
     if stored is None:
         return
@@ -130,7 +130,7 @@ def replace_site(store: Store, untrusted: bytes, now: int) -> SignedSite:
             raise VerificationError(
                 f"the clock of the sys-pxe qube says {names.format_time(now)},"
                 f" the site was made at {names.format_time(wanted.created)}",
-                "set the clock of the server PC",
+                trust.QUBE_CLOCK,
             )
         with apply.exclusive(store):
             state = apply.State(wanted.site, store.pointers())

@@ -58,7 +58,7 @@ def receive(
                 f"pushed as {release}",
                 "push it under its own name",
             )
-        trust.check_dates(wanted, now)
+        trust.check_dates(wanted, now, trust.QUBE_CLOCK)
         try:
             return _receive(store, wanted, untrusted, untrusted_stream, reserve)
         except OSError as error:
@@ -75,8 +75,9 @@ def disk_full(
     return SysPxeError(
         f"the disk is full: release {release} still needs {needed} bytes and "
         f"{reserve} are kept in reserve, {free} are free",
-        "run 'sys-pxe release prune' or make the qube's private volume "
-        "larger, then push again; what was received is kept",
+        "run 'sys-pxe release prune', or make the qube's private volume larger "
+        "(in dom0: qvm-volume resize sys-pxe:private SIZE), then push again; "
+        "what was received is kept",
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sys_pxe import files, frames, manifest, signature
+from sys_pxe import files, frames, manifest, names, signature
 from sys_pxe.agent import push
 from sys_pxe.errors import (
     Busy,
@@ -151,6 +151,19 @@ def test_a_release_out_of_its_time_is_refused(
     release = world.release(created=created, expires=expires)
     with pytest.raises(VerificationError, match=word):
         world.push(release)
+    assert stored(world) == []
+
+
+@pytest.mark.parametrize("year", [-1, 1])
+def test_a_clock_that_is_a_year_off_is_named_with_what_to_do(
+    world: World, year: int
+) -> None:
+    stream = BytesIO(world.release().frames())
+    now = world.now + year * 365 * DAY
+    with pytest.raises(VerificationError) as caught:
+        push.receive(world.store, "r1", stream, now, 0)
+    assert f"the clock says {names.format_time(now)}" in caught.value.message
+    assert "the clock of dom0" in caught.value.hint
     assert stored(world) == []
 
 

@@ -28,13 +28,13 @@ def test_another_release_than_the_pinned_one(pinned: Identity) -> None:
 
 @pytest.mark.parametrize("now", [CREATED - DAY, CREATED, EXPIRES - 1])
 def test_a_date_between_creation_and_expiry(now: int) -> None:
-    trust.check_dates(release(), now)
+    trust.check_dates(release(), now, trust.CLIENT_CLOCK)
 
 
 @pytest.mark.parametrize("now", [0, CREATED - DAY - 1])
 def test_a_dead_clock_is_named(now: int) -> None:
     with pytest.raises(VerificationError) as caught:
-        trust.check_dates(release(), now)
+        trust.check_dates(release(), now, trust.CLIENT_CLOCK)
     assert caught.value.message.startswith("the clock says ")
     assert "release r1 was made at 2026-11-23T18:00:00Z" in caught.value.message
     assert "firmware setup" in caught.value.hint
@@ -43,7 +43,7 @@ def test_a_dead_clock_is_named(now: int) -> None:
 @pytest.mark.parametrize("now", [EXPIRES, EXPIRES + 10 * DAY])
 def test_an_expired_release(now: int) -> None:
     with pytest.raises(VerificationError) as caught:
-        trust.check_dates(release(), now)
+        trust.check_dates(release(), now, trust.CLIENT_CLOCK)
     assert caught.value.message.startswith(
         "release r1 expired at 2026-12-23T18:00:00Z, the clock says 20"
     )
@@ -103,5 +103,5 @@ def test_a_pointer_that_names_another_release(wrong: Pointer) -> None:
 
 def test_a_refusal_has_the_exit_code_of_verification() -> None:
     with pytest.raises(VerificationError) as caught:
-        trust.check_dates(release(), 0)
+        trust.check_dates(release(), 0, trust.CLIENT_CLOCK)
     assert caught.value.exit_code == 4
