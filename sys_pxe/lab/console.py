@@ -23,6 +23,7 @@ _ESCAPE = re.compile(
     r"|[ -/]+[0-~]|[0-Z\\`-~])"
 )
 _ESCAPE_MAX = 256
+_XEN_LINE = re.compile(r"\(XEN\) [^\n]*\n")
 _DROPPED = dict.fromkeys([*range(9), *range(11, 32), 127])
 
 
@@ -147,7 +148,9 @@ class Console:
         seen = self.wait_for(
             rf"BEGIN-{mark}\n((?s:.*?))\nEND-{mark} ([0-9]+)$", timeout, before
         )
-        printed, status = seen.match[1], int(seen.match[2])
+        # Xen writes to the same port whenever it likes, also within a line
+        printed = _XEN_LINE.sub("", seen.match[1])
+        status = int(seen.match[2])
         if status != 0:
             raise SysPxeError(
                 f"{self.name}: {line!r} ended with status {status}, "

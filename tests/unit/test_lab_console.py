@@ -116,6 +116,9 @@ def test_a_machine_that_ends_is_not_waited_for(
         ("for i in 1 2; do echo $i; done", "1\n2\n"),
         ("echo one\necho two", "one\ntwo\n"),
         ("echo kept # a comment", "kept\n"),
+        ("echo one; echo '(XEN) uart: slow'; echo two", "one\ntwo\n"),
+        ("printf 'in (XEN) uart: slow\\nline\\n'", "in line\n"),
+        ("echo last; echo '(XEN) uart: slow'", "last\n"),
     ],
 )
 def test_command_returns_exactly_what_was_printed(
