@@ -17,6 +17,7 @@ from sys_pxe.lab.qmp import Control
 
 LOGIN_SECONDS = 600.0
 COMMAND_SECONDS = 60.0
+SETTLE_SECONDS = 240
 _CONTROL_SECONDS = 30.0
 _SAID_MAX = 2000
 
@@ -174,8 +175,12 @@ class Machine:
     def probe(self, *paths: str) -> dict[str, object]:
         """Return what lab-probe measured in the machine, after login.
 
-        The keys are described in ``sys_pxe/lab/files/lab-probe``.
+        The keys are described in ``sys_pxe/lab/files/lab-probe``. Drivers may
+        still be on their way at the login: udev is waited for.
         """
+        self.command(
+            f"udevadm settle --timeout={SETTLE_SECONDS}", SETTLE_SECONDS + 30
+        )
         line = self.command(shlex.join(["lab-probe", *paths]))
         try:
             found = json.loads(line)
