@@ -31,7 +31,7 @@ def parse_name(untrusted_name: str, where: str) -> str:
         ".." in untrusted_name
     ):
         raise InvalidInput(
-            f"{where}: {untrusted_name!r} is not a name "
+            f"{where}: {untrusted_name!a} is not a name "
             "(expected lower-case letters, digits, single dots and dashes)"
         )
     return untrusted_name
@@ -44,12 +44,12 @@ def parse_mac(untrusted_mac: str, where: str) -> str:
         r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", untrusted_mac
     ):
         raise InvalidInput(
-            f"{where}: {shown!r} is not a MAC address (expected six hex pairs)",
+            f"{where}: {shown!a} is not a MAC address (expected six hex pairs)",
             "write it as on the label of the PC, for example 52:54:00:00:00:01",
         )
     if int(untrusted_mac[:2], 16) & 1:
         raise InvalidInput(
-            f"{where}: {shown!r} is a group address (expected the address "
+            f"{where}: {shown!a} is a group address (expected the address "
             "of one network card)"
         )
     return untrusted_mac.lower()
@@ -61,7 +61,7 @@ def parse_sha256(untrusted_digest: str, where: str) -> str:
         r"[0-9a-f]{64}", untrusted_digest
     ):
         raise InvalidInput(
-            f"{where}: {untrusted_digest[:70]!r} is not a SHA-256 digest "
+            f"{where}: {untrusted_digest[:70]!a} is not a SHA-256 digest "
             "(expected 64 lower-case hex digits)"
         )
     return untrusted_digest
@@ -73,7 +73,7 @@ def parse_int(untrusted: str, where: str, low: int, high: int) -> int:
         r"0|[1-9][0-9]*", untrusted
     ):
         raise InvalidInput(
-            f"{where}: {untrusted[:24]!r} is not a decimal number"
+            f"{where}: {untrusted[:24]!a} is not a decimal number"
         )
     value = int(untrusted)
     if not low <= value <= high:
@@ -86,7 +86,7 @@ def parse_ram(untrusted: str, where: str) -> int:
     match = re.fullmatch(r"([1-9][0-9]{0,6})(MiB|GiB)", untrusted[:16])
     if match is None or len(untrusted) > 16:
         raise InvalidInput(
-            f"{where}: {untrusted[:24]!r} is not a size of RAM "
+            f"{where}: {untrusted[:24]!a} is not a size of RAM "
             "(expected a number and MiB or GiB)",
             "write it as 768MiB or 2GiB",
         )
@@ -100,20 +100,20 @@ def parse_time(untrusted: str, where: str) -> int:
         untrusted[:24],
     ):
         raise InvalidInput(
-            f"{where}: {untrusted[:24]!r} is not a time "
+            f"{where}: {untrusted[:24]!a} is not a time "
             "(expected YYYY-MM-DDTHH:MM:SSZ)"
         )
     try:
         moment = datetime.fromisoformat(untrusted[:-1]).replace(tzinfo=UTC)
     except ValueError as error:
         raise InvalidInput(
-            f"{where}: {untrusted!r} is not a time ({error})"
+            f"{where}: {untrusted!a} is not a time ({error})"
         ) from None
     seconds = int(moment.timestamp())
     # one way to write a time: years have four digits, no day has an hour 24
     if seconds < 0 or format_time(seconds) != untrusted:
         raise InvalidInput(
-            f"{where}: {untrusted!r} is not a time (expected 1970 or later)"
+            f"{where}: {untrusted!a} is not a time (expected 1970 or later)"
         )
     return seconds
 

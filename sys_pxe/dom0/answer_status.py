@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 
 from sys_pxe import names
-from sys_pxe.dom0.answers import COUNT_MAX, load, optional_name
+from sys_pxe.dom0.answers import (
+    COUNT_MAX,
+    bounded,
+    load,
+    optional_name,
+    parsed_rows,
+)
 from sys_pxe.errors import InvalidInput
 from sys_pxe.fields import Table
 
@@ -66,6 +72,7 @@ def parse(untrusted: bytes) -> Status:
     if not top.null("site_serial"):
         serial = top.number("site_serial", 1, names.SERIAL_MAX)
     outer = top.table("channels")
+    bounded(len(outer.listed()), outer.where())
     channels = {}
     for untrusted_name in outer.listed():
         name = names.parse_name(untrusted_name, outer.where(untrusted_name))
@@ -76,8 +83,8 @@ def parse(untrusted: bytes) -> Status:
     found = Status(
         serial,
         channels,
-        {n: _service(t) for n, t in top.tables("services").items()},
-        tuple(_client(row) for row in top.rows("clients")),
+        _services(top),
+        tuple(_client(row) for row in parsed_rows(top, "clients")),
         disk.number("free", 0, names.SIZE_MAX),
         disk.number("chunks", 0, names.SIZE_MAX),
     )
@@ -94,6 +101,12 @@ def _channel(table: Table) -> RemoteChannel:
     )
     table.done()
     return found
+
+
+def _services(top: Table) -> dict[str, RemoteService]:
+    found = top.tables("services")
+    bounded(len(found), top.where("services"))
+    return {name: _service(table) for name, table in found.items()}
 
 
 def _service(table: Table) -> RemoteService:

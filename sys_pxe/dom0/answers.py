@@ -12,7 +12,8 @@ from sys_pxe.fields import Table
 from sys_pxe.site import load_json
 
 COUNT_MAX = 1 << 31
-TEXT_MAX = 200
+# of what an answer lists: a terminal is not to be flooded
+LIST_MAX = 4096
 
 
 def load(untrusted: bytes, service: str) -> Table:
@@ -133,7 +134,7 @@ def releases(untrusted: bytes) -> list[RemoteRelease]:
     """Return the answer of syspxe.Releases."""
     top = load(untrusted, "syspxe.Releases")
     found = []
-    for row in top.rows("releases"):
+    for row in parsed_rows(top, "releases"):
         found.append(
             RemoteRelease(
                 names.parse_name(row.text("release"), row.where("release")),
@@ -151,10 +152,25 @@ def releases(untrusted: bytes) -> list[RemoteRelease]:
     return found
 
 
+def bounded(count: int, where: str) -> None:
+    """Raise InvalidInput when a list has too many entries."""
+    if count > LIST_MAX:
+        raise InvalidInput(f"{where}: {count} entries (at most {LIST_MAX})")
+
+
+def parsed_rows(table: Table, key: str) -> list[Table]:
+    """Return a list of tables that is not too long."""
+    rows = table.rows(key)
+    bounded(len(rows), table.where(key))
+    return rows
+
+
 def parsed_names(table: Table, key: str) -> tuple[str, ...]:
-    """Return a list of names."""
+    """Return a list of names that is not too long."""
     where = table.where(key)
-    return tuple(names.parse_name(t, where) for t in table.texts(key))
+    texts = table.texts(key)
+    bounded(len(texts), where)
+    return tuple(names.parse_name(text, where) for text in texts)
 
 
 def optional_name(table: Table, key: str) -> str | None:

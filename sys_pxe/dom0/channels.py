@@ -26,6 +26,7 @@ def activate(
     """
     names.parse_name(channel, "channel")
     wanted = state.release(release)
+    private = state.private_key
     sent = Pointer(
         channel=channel,
         serial=state.take_serial("pointer"),
@@ -34,7 +35,7 @@ def activate(
         release_serial=wanted.serial,
         rollback=rollback,
     )
-    signed = signature.signed(pointer.write(sent), state.private_key)
+    signed = signature.signed(pointer.write(sent), private)
     try:
         untrusted = transport.call(SERVICE, channel, payload_of(signed))
     except SysPxeError:

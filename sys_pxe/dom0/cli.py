@@ -57,8 +57,9 @@ def parser() -> Parser:
         "--transport",
         metavar="SPEC",
         default=os.environ.get(ENVIRONMENT),
-        help="how to reach the sys-pxe qube: local:FOLDER of an agent on this "
-        f"machine (default: {ENVIRONMENT} in the environment)",
+        help="how to reach the sys-pxe qube: qubes[:QUBE] from dom0, "
+        "qrexec[:QUBE] from a qube, local:FOLDER for an agent on this machine "
+        f"(default: {ENVIRONMENT} in the environment, else by where it runs)",
     )
     top.add_argument("--quiet", action="store_true", help="show no progress")
     top.add_argument(

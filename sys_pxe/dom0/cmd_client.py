@@ -59,11 +59,14 @@ def active(context: Context, site: Site) -> dict[str, Manifest]:
 
 
 def _reports(context: Context) -> dict[str, RemoteClient]:
-    """Return MAC -> last report; nothing without a transport."""
-    if not context.transport_spec:
+    """Return MAC -> last report; nothing without a transport.
+
+    A list starts no qube.
+    """
+    if not context.has_transport:
         return {}
     try:
-        found = cmd_status.fetch(context)
+        found = cmd_status.fetch(context, start=False)
     except SysPxeError as error:
         context.reporter.step(f"sys-pxe: no reports: {error.message}")
         return {}

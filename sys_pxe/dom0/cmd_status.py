@@ -7,6 +7,7 @@ from sys_pxe.dom0.answer_status import RemoteClient, Status
 from sys_pxe.dom0.context import Context, mib
 from sys_pxe.dom0.parsing import Args, Nouns, only
 from sys_pxe.dom0.progress import duration
+from sys_pxe.dom0.transport import NotRunning
 from sys_pxe.errors import Busy
 
 # A client that boots reports every few seconds; one that was switched off
@@ -37,9 +38,10 @@ def booting(found: Status, now: int) -> list[str]:
     ]
 
 
-def fetch(context: Context) -> Status:
-    """Return the state of the sys-pxe qube."""
-    return answer_status.parse(context.transport().call("syspxe.Status"))
+def fetch(context: Context, *, start: bool = True) -> Status:
+    """Return the state of the sys-pxe qube; see Context.transport."""
+    transport = context.transport(start=start)
+    return answer_status.parse(transport.call("syspxe.Status"))
 
 
 def client_row(client: RemoteClient, now: int) -> tuple[object, ...]:
@@ -51,16 +53,25 @@ def client_row(client: RemoteClient, now: int) -> tuple[object, ...]:
     return client.stage, done, ago, client.message
 
 
-def _status(context: Context, args: Args) -> None:
-    found = fetch(context)
-    if args.idle:
-        if on_their_way := booting(found, context.now()):
-            raise Busy(
-                f"clients boot at the moment: {', '.join(on_their_way[:10])}",
-                "wait until they are ready, or switch them off; a client that "
-                f"has been silent for {BOOTING_SECONDS} s no longer counts",
-            )
+def _check_idle(context: Context) -> None:
+    """Raise Busy while a client boots; a qube that is off serves none."""
+    try:
+        found = fetch(context, start=False)
+    except NotRunning:
         return
+    if on_their_way := booting(found, context.now()):
+        raise Busy(
+            f"clients boot at the moment: {', '.join(on_their_way[:10])}",
+            "wait until they are ready, or switch them off; a client that "
+            f"has been silent for {BOOTING_SECONDS} s no longer counts",
+        )
+
+
+def _status(context: Context, args: Args) -> None:
+    if args.idle:
+        _check_idle(context)
+        return
+    found = fetch(context)
     if context.json:
         context.show_json(asdict(found))
         return

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sys_pxe import names
-from sys_pxe.dom0 import sitefile, transport
+from sys_pxe.dom0 import sitefile, transports
 from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.state import State
 from sys_pxe.dom0.transport import Transport
@@ -39,9 +39,20 @@ class Context:
         """Return the time in whole seconds since 1970."""
         return int(self.clock())
 
-    def transport(self) -> Transport:
-        """Return the transport; UsageError when none is set."""
-        return transport.parse(self.transport_spec)
+    def transport(self, *, start: bool = True) -> Transport:
+        """Return the transport; UsageError when there is none.
+
+        Without ``start`` a qube that is off stays off: its calls raise
+        NotRunning.
+        """
+        return transports.choose(
+            self.transport_spec, self.reporter.step, start=start
+        )
+
+    @property
+    def has_transport(self) -> bool:
+        """Whether one is set, or this is a machine that has one."""
+        return bool(self.transport_spec or transports.default())
 
     def site(self) -> Site:
         """Return the checked site of the site file."""

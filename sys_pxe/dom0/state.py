@@ -53,13 +53,19 @@ class State:
 
     def _key(self, name: str) -> Path:
         path = self.key_folder / name
-        if not path.is_file():
+        if path.is_file():
+            return path
+        if (self.key_folder / "public.pem").is_file():
             raise SysPxeError(
-                f"there is no key at {path}",
-                "make one with 'sys-pxe key create', or name the right "
-                "folder with --state",
+                f"there is no signing key at {path}, only the public one",
+                "only dom0 signs: run this command there",
             )
-        return path
+        raise SysPxeError(
+            f"there is no key at {path}",
+            "in dom0, make one with 'sys-pxe key create', or name the right "
+            "folder with --state; a qube that pushes what dom0 has signed "
+            "needs dom0's key/public.pem beside releases/",
+        )
 
     @property
     def releases_folder(self) -> Path:

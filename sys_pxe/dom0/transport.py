@@ -4,25 +4,27 @@ A transport only moves bytes. Answers and messages are capped while they are
 read, so a qube that was taken over cannot fill dom0's memory or its terminal.
 """
 
+import io
 import sys
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from sys_pxe import names, run
 from sys_pxe.errors import (
     Busy,
     InvalidInput,
     SysPxeError,
-    UsageError,
     VerificationError,
 )
 
 ANSWER_MAX = 1 << 20
 MESSAGE_MAX = 4096
-# after the last byte was sent; the store may have to check what it took
+# without a byte taken, or after the last one: the store may have to check what
+# it took
 PATIENCE = 600.0
 # after the end of the program, whose children may hold its pipes
 PIPE_PATIENCE = 5.0
@@ -35,6 +37,10 @@ _CLASSES: dict[int, type[SysPxeError]] = {
     VerificationError.exit_code: VerificationError,
     Busy.exit_code: Busy,
 }
+
+
+class NotRunning(SysPxeError):
+    """The sys-pxe qube is off, or there is none (exit code 1)."""
 
 
 class Transport(Protocol):
@@ -53,21 +59,6 @@ class Transport(Protocol):
         """
 
 
-def parse(untrusted_spec: str | None) -> Transport:
-    """Return the transport that a ``--transport`` text names."""
-    hint = (
-        "give --transport local:FOLDER, or set SYS_PXE_TRANSPORT; FOLDER is "
-        "the agent's"
-    )
-    if not untrusted_spec:
-        raise UsageError("no transport to the sys-pxe qube is set", hint)
-    kind, _, place = untrusted_spec.partition(":")
-    if kind != "local" or not place:
-        shown = names.printable(untrusted_spec, 60)
-        raise UsageError(f"{shown!r} is not a transport", hint)
-    return LocalTransport(Path(place))
-
-
 def payload_of(content: bytes) -> Payload:
     """Return the payload that consists of these bytes."""
 
@@ -77,19 +68,21 @@ def payload_of(content: bytes) -> Payload:
     return write
 
 
-class ProgramTransport(ABC):
-    """Calls a service by starting a program that speaks for it."""
+class ChildTransport(ABC):
+    """Calls a service by a child process whose pipes are the service's."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
 
     @abstractmethod
-    def argv(self, service: str, argument: str | None) -> list[str]:
-        """Return the program and its arguments for a call."""
+    def start(self, service: str, argument: str | None) -> "run.Popen[bytes]":
+        """Start the child; its stdin, stdout and stderr are pipes."""
 
-    @abstractmethod
-    def env(self) -> dict[str, str]:
-        """Return what is added to the program's environment."""
+    def error(
+        self, service: str, status: int, untrusted_message: bytes
+    ) -> SysPxeError:
+        """Return the error for a child that did not end with status 0."""
+        return remote_error(service, status, untrusted_message)
 
     def call(
         self,
@@ -98,37 +91,54 @@ class ProgramTransport(ABC):
         payload: Payload | None = None,
     ) -> bytes:
         """See Transport.call."""
-        child = run.spawn(
-            self.argv(service, argument),
-            stdin=run.PIPE,
-            stdout=run.PIPE,
-            stderr=run.PIPE,
-            env=self.env(),
-        )
+        child = self.start(service, argument)
+        watch = _Watch(child, self._patience)
         try:
             answer = _Capped(child.stdout, ANSWER_MAX, child.kill)
             message = _Capped(child.stderr, MESSAGE_MAX)
-            _send(child.stdin, payload)
-            try:
-                status = child.wait(self._patience)
-            except run.TimeoutExpired:
-                raise SysPxeError(
-                    f"{service} did not answer within {self._patience:g} s",
-                    "look at the sys-pxe qube, then call again",
-                ) from None
+            _send(child.stdin, payload, watch.moved)
+            status = child.wait()
             untrusted_answer = answer.content()
             untrusted_message = message.content()
         finally:
+            watch.end()
             run.stop(child)
             _close(child.stdin)
+        if watch.expired:
+            raise SysPxeError(
+                f"{service} did not answer within {self._patience:g} s",
+                "look at the sys-pxe qube, then call again",
+            )
         if answer.overflowed:
             raise InvalidInput(
                 f"{service}: its answer is larger than {ANSWER_MAX} bytes",
                 "the sys-pxe qube is broken or was taken over",
             )
         if status != 0:
-            raise remote_error(service, status, untrusted_message)
+            raise self.error(service, status, untrusted_message)
         return untrusted_answer
+
+
+class ProgramTransport(ChildTransport):
+    """Calls a service by starting a program that speaks for it."""
+
+    @abstractmethod
+    def argv(self, service: str, argument: str | None) -> list[str]:
+        """Return the program and its arguments for a call."""
+
+    def env(self) -> dict[str, str]:
+        """Return what is added to the program's environment."""
+        return {}
+
+    def start(self, service: str, argument: str | None) -> "run.Popen[bytes]":
+        """Start the program."""
+        return run.spawn(
+            self.argv(service, argument),
+            stdin=run.PIPE,
+            stdout=run.PIPE,
+            stderr=run.PIPE,
+            env=self.env(),
+        )
 
 
 class LocalTransport(ProgramTransport):
@@ -185,16 +195,70 @@ class _Capped:
         return bytes(self._kept)
 
 
-def _send(stream: IO[bytes] | None, payload: Payload | None) -> None:
+class _Watch:
+    """Kills a child that takes nothing and does not end, after a time."""
+
+    def __init__(self, child: "run.Popen[bytes]", patience: float) -> None:
+        self._child = child
+        self._patience = patience
+        self._since = time.monotonic()
+        self._ended = threading.Event()
+        self.expired = False
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def moved(self) -> None:
+        """Begin the time anew: the child took something."""
+        self._since = time.monotonic()
+
+    def end(self) -> None:
+        """Look no longer."""
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while (left := self._since + self._patience - time.monotonic()) > 0:
+            if self._ended.wait(left):
+                return
+        self.expired = True
+        self._child.kill()
+
+
+class _Sink(io.RawIOBase):
+    """Passes bytes on to a pipe at once, and tells that they went."""
+
+    def __init__(self, pipe: IO[bytes], moved: Callable[[], None]) -> None:
+        self._pipe = pipe
+        self._moved = moved
+
+    def writable(self) -> bool:
+        """Say that this is for writing."""
+        return True
+
+    def write(self, part: Any) -> int:  # whatever a BufferedWriter holds
+        """Write all of a part, as long as the child takes that."""
+        self._pipe.write(part)
+        self._pipe.flush()
+        self._moved()
+        return memoryview(part).nbytes
+
+
+def _send(
+    pipe: IO[bytes] | None,
+    payload: Payload | None,
+    moved: Callable[[], None],
+) -> None:
     """Write the payload; a service that stops reading says why itself."""
-    if stream is None:
+    if pipe is None:
         return
     try:
         if payload is not None:
-            payload(stream)
-        stream.close()
+            sink = io.BufferedWriter(_Sink(pipe, moved), 1 << 16)
+            payload(sink)
+            sink.flush()
+        pipe.close()
     except BrokenPipeError:
-        _close(stream)
+        _close(pipe)
 
 
 def _close(stream: IO[bytes] | None) -> None:
@@ -210,6 +274,14 @@ def remote_error(
     service: str, status: int, untrusted_message: bytes
 ) -> SysPxeError:
     """Return the error for a remote exit status and what it printed."""
+    text, hints = told(untrusted_message)
+    text = text or f"exit status {status}, no message"
+    kind = _CLASSES.get(status, SysPxeError)
+    return kind(f"{service}: {text}", hints)
+
+
+def told(untrusted_message: bytes) -> tuple[str, str]:
+    """Return message and hint of a remote stderr: printable, bounded."""
     untrusted_text = untrusted_message.decode("ascii", "replace")
     said, hints = [], []
     for line in untrusted_text.splitlines():
@@ -218,6 +290,4 @@ def remote_error(
             hints.append(shown.removeprefix("hint: "))
         elif shown:
             said.append(shown)
-    text = " / ".join(said)[:1000] or f"exit status {status}, no message"
-    kind = _CLASSES.get(status, SysPxeError)
-    return kind(f"{service}: {text}", " ".join(hints)[:600])
+    return " / ".join(said)[:1000], " ".join(hints)[:600]

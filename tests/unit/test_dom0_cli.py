@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sys_pxe import files
-from sys_pxe.dom0 import cli, cmd_site, cmd_status, context, transport
+from sys_pxe.dom0 import cli, cmd_site, cmd_status, context, transports
 from sys_pxe.dom0.state import State
 from sys_pxe.errors import (
     Busy,
@@ -28,7 +28,9 @@ def state(tmp_path: Path) -> State:
 @pytest.fixture
 def store(state: State, monkeypatch: pytest.MonkeyPatch) -> Store:
     found = Store(state.public_key)
-    monkeypatch.setattr(transport, "parse", lambda spec: found)
+    monkeypatch.setattr(
+        transports, "choose", lambda spec, say, *, start=True: found
+    )
     return found
 
 

@@ -1,11 +1,14 @@
 """``sys-pxe status --idle``: may the server go away now?"""
 
-from dataclasses import replace
+import json
+import time
+from dataclasses import asdict, replace
 
 import pytest
 
-from sys_pxe.dom0 import cmd_status
+from sys_pxe.dom0 import cli, cmd_status, transports
 from sys_pxe.dom0.answer_status import RemoteClient, Status
+from sys_pxe.dom0.transport import NotRunning
 
 NOW = 1_800_000_000
 CLIENT = RemoteClient(
@@ -43,6 +46,46 @@ def test_a_client_that_has_arrived_or_given_up_does_not(
     stage: str | None,
 ) -> None:
     assert booting(stage=stage) == []
+
+
+class Qube:
+    """A transport whose qube says that a client boots, or is off."""
+
+    def __init__(self, off: bool) -> None:
+        self.off = off
+
+    def call(self, service: str, *_: object) -> bytes:
+        assert service == "syspxe.Status"
+        if self.off:
+            raise NotRunning("the qube sys-pxe is off")
+        row = {**asdict(CLIENT), "seen": int(time.time())}
+        return json.dumps(
+            {
+                "site_serial": None,
+                "channels": {},
+                "services": {},
+                "clients": [row],
+                "disk": {"free": 1, "chunks": 1},
+            }
+        ).encode()
+
+
+@pytest.mark.parametrize(("off", "code"), [(False, 5), (True, 0)])
+def test_idle_is_busy_while_a_client_boots_and_starts_no_qube(
+    off: bool,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def choose(spec: object, say: object, *, start: bool) -> Qube:
+        assert start is False
+        return Qube(off)
+
+    monkeypatch.setattr(transports, "choose", choose)
+    assert cli.main(["status", "--idle"]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ("desk-01 (fetch)" in said.err) == (code == 5)
 
 
 def test_a_client_that_has_been_silent_does_not() -> None:

@@ -13,7 +13,6 @@ from sys_pxe.errors import (
     Busy,
     InvalidInput,
     SysPxeError,
-    UsageError,
     VerificationError,
 )
 
@@ -28,9 +27,6 @@ class Script(ProgramTransport):
     def argv(self, service: str, argument: str | None) -> list[str]:
         words = [service] if argument is None else [service, argument]
         return [sys.executable, "-c", self._code, *words]
-
-    def env(self) -> dict[str, str]:
-        return {}
 
 
 def test_service_argument_and_payload_arrive_and_the_answer_returns() -> None:
@@ -81,6 +77,26 @@ def test_a_far_end_that_hangs_is_ended() -> None:
     far = Script("time.sleep(600)", patience=0.3)
     with pytest.raises(SysPxeError, match=r"did not answer within 0.3 s"):
         far.call("syspxe.Status")
+
+
+def test_a_far_end_that_takes_no_more_is_ended() -> None:
+    def endless(stream: IO[bytes]) -> None:
+        for _ in range(1 << 20):
+            stream.write(bytes(1 << 20))
+
+    far = Script("time.sleep(600)", patience=0.5)
+    with pytest.raises(SysPxeError, match=r"did not answer within 0.5 s"):
+        far.call("syspxe.Push", "r1", endless)
+
+
+def test_a_far_end_that_takes_slowly_is_waited_for() -> None:
+    def steady(stream: IO[bytes]) -> None:
+        for _ in range(6):
+            time.sleep(0.2)
+            stream.write(bytes(1 << 20))
+
+    far = Script("print(len(sys.stdin.buffer.read()))", patience=0.8)
+    assert far.call("syspxe.Push", "r1", steady) == b"6291456\n"
 
 
 def test_a_payload_that_fails_ends_the_far_end() -> None:
@@ -145,19 +161,8 @@ def test_a_silent_failure_says_its_status() -> None:
     assert "exit status 1" in error.message
 
 
-@pytest.mark.parametrize(
-    "spec", [None, "", "local", "local:", "qrexec:sys-pxe", "ssh:\x1b[2J", ":"]
-)
-def test_an_unknown_transport_is_a_usage_error(spec: str | None) -> None:
-    with pytest.raises(UsageError) as caught:
-        transport.parse(spec)
-    assert "local:" in caught.value.hint
-    assert "\x1b" not in caught.value.message
-
-
 def test_the_local_transport_calls_the_agent_of_this_package() -> None:
-    near = transport.parse("local:/srv/agent")
-    assert isinstance(near, transport.LocalTransport)
+    near = transport.LocalTransport(Path("/srv/agent"))
     assert near.argv("syspxe.Push", "r1")[1:] == [
         *("-m", "sys_pxe.agent.rpc", "--root", "/srv/agent"),
         *("syspxe.Push", "r1"),
