@@ -10,9 +10,12 @@ SHELL := /bin/bash
 PYTHON ?= /usr/bin/python3
 PY := .venv/bin/python
 READY := .venv/.ready
+REQUIREMENTS := $(wildcard requirements-*.txt)
 
 FAST := tests/unit tests/policy tests/salt
-SCRIPTS := .ci/run tools/packages $(filter-out %.md,$(wildcard qubes-rpc/syspxe.*))
+SCRIPTS := .ci/run $(wildcard tools/*) $(wildcard qubes-rpc/syspxe.*) \
+	sys_pxe/dom0/sys-pxe sys_pxe/dom0/completion.bash \
+	$(shell grep -rlE '^\#!/bin/(ba)?sh' salt)
 
 # a folder without tests yet is no failure
 with_tests = $(sort $(patsubst %/,%,$(dir $(wildcard $(addsuffix /test_*.py,$(1))))))
@@ -20,7 +23,7 @@ pytest = $(if $(call with_tests,$(1)),$(PY) -m pytest $(call with_tests,$(1)),@e
 
 .PHONY: help
 help: ## say what each target does
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 .PHONY: demo
 demo: packages $(READY) ## show it all: build a release, boot PCs without disks
@@ -47,11 +50,22 @@ lint: packages $(READY) ## check style, types and shell scripts
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	shellcheck $(SCRIPTS)
+	mandoc -T lint -W warning docs/man/*.[17]
 	if [ -d dracut ]; then find dracut -name '*.sh' -exec shellcheck -s bash {} +; fi
 
 .PHONY: bench
 bench: packages $(READY) ## measure; ONLY=NAME for one of the measurements
 	$(PY) -m tests.bench $(ONLY)
+
+.PHONY: install
+install: ## install what dom0 gets, below DESTDIR (no root, nothing built)
+	tools/install "$(DESTDIR)"
+
+.PHONY: rpm
+rpm: packages $(READY) ## build the package for dom0 into build/rpm
+	rm -rf build/rpm
+	PYTHON=$(PY) tools/rpm build/rpm
+	rpmlint --config rpm_spec/rpmlint.toml build/rpm
 
 .PHONY: clean
 clean: ## remove what was built, the golden images too
@@ -62,7 +76,8 @@ clean: ## remove what was built, the golden images too
 packages:
 	@tools/packages packages.txt
 
-$(READY): requirements-dev.txt | packages
+$(READY): $(REQUIREMENTS) | packages
 	$(PYTHON) -m venv --clear .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+		$(addprefix -r ,$(REQUIREMENTS))
 	touch $@
