@@ -1,6 +1,7 @@
 """Where this machine gets Debian from, as its own apt is set up."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ DEFAULT_SUITE = "trixie"
 _FORMAT = "$(SITE)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(LABEL)"
 _LIST_PREFIX = "mirror+file:"
 _LIST_MAX = 1 << 16
+_PIP_KEYS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -72,4 +74,26 @@ def proxies(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         proxy = shown.stdout.decode().strip()
         if proxy and proxy != "DIRECT":
             found["http_proxy"] = proxy
+    return found
+
+
+def python_index(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables that name the Python index this machine uses.
+
+    They are those of pip's configuration; none where it has its default.
+    """
+    argv = [sys.executable, "-m", "pip", "config", "list"]
+    found = parse_pip(run.run(argv, check=False).stdout.decode())
+    given = {name: environ[name] for name in _PIP_KEYS if name in environ}
+    return {**found, **given}
+
+
+def parse_pip(listed: str) -> dict[str, str]:
+    """Return variables for the lines ``global.KEY='VALUE'`` about the index."""
+    found = {}
+    for line in listed.splitlines():
+        key, _, value = line.partition("=")
+        word = key.rpartition(".")[2].upper().replace("-", "_")
+        if f"PIP_{word}" in _PIP_KEYS:
+            found[f"PIP_{word}"] = value.strip("'\"")
     return found
