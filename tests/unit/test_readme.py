@@ -11,6 +11,7 @@ from sys_pxe.dom0 import cli, sitefile
 from sys_pxe.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SITE_FILE = "/etc/sys-pxe/site.yaml"
 README = (REPOSITORY / "README.md").read_text()
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 
@@ -35,6 +36,15 @@ def test_the_site_example_is_a_site() -> None:
     found = site.parse(data, "README.md")
     assert set(found.clients) == {"desk-01", "desk-02"}
     assert found.clients["desk-01"].mac == "52:54:00:00:00:01"
+
+
+def test_what_site_check_prints_for_the_example_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    example = REPOSITORY / "docs/site.example.yaml"
+    assert cli.main(["--site", str(example), "site", "check"]) == 0
+    printed = capsys.readouterr().out.replace(str(example), SITE_FILE)
+    assert f"# sys-pxe site check\n{printed}" in README
 
 
 @pytest.mark.parametrize("command", console("sys-pxe"))
