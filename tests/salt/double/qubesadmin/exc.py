@@ -1,0 +1,5 @@
+"""A double of qubesadmin.exc."""
+
+
+class QubesException(Exception):
+    """The root of qubesadmin's errors."""
