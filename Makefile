@@ -19,7 +19,7 @@ SCRIPTS := .ci/run $(wildcard tools/*) $(wildcard qubes-rpc/syspxe.*) \
 
 # a folder without tests yet is no failure
 with_tests = $(sort $(patsubst %/,%,$(dir $(wildcard $(addsuffix /test_*.py,$(1))))))
-pytest = $(if $(call with_tests,$(1)),$(PY) -m pytest $(call with_tests,$(1)),@echo "no tests in: $(1)")
+pytest = $(if $(call with_tests,$(1)),$(PY) -m pytest $(2) $(call with_tests,$(1)),@echo "no tests in: $(1)")
 
 .PHONY: help
 help: ## say what each target does
@@ -34,7 +34,7 @@ test: test-fast test-integration test-boot ## run every test (root)
 
 .PHONY: test-fast
 test-fast: packages $(READY) ## run the tests that need neither root nor QEMU
-	$(call pytest,$(FAST))
+	$(call pytest,$(FAST),--numprocesses auto)
 
 .PHONY: test-integration
 test-integration: packages $(READY) ## run the tests with real programs and namespaces (root)
