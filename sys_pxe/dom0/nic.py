@@ -21,6 +21,8 @@ from sys_pxe.errors import InvalidInput, SysPxeError, UsageError
 _WIRED = "p0200"
 _VERBS = ("choose", "assign", "check")
 _ID_MAX = 64
+# an assignment of whatever is in the slot has another name
+_ANY = " ('dom0:ID:*' if it says 'not assigned')"
 _PILLAR = "/srv/pillar/sys-pxe/init.sls"
 
 
@@ -60,7 +62,9 @@ def listing(cards: Sequence[Card]) -> str:
         return "dom0 sees no wired network card (qvm-pci list)"
     lines = "".join(f"\n  {card.line()}" for card in cards)
     if all(card.holders for card in cards):
-        return f"'qvm-pci unassign QUBE dom0:ID' frees one of these:{lines}"
+        return (
+            f"'qvm-pci unassign QUBE dom0:ID' frees one of these{_ANY}:{lines}"
+        )
     return f"name a free one as sys-pxe:nic in {_PILLAR}:{lines}"
 
 
@@ -103,8 +107,8 @@ def _unshared(card: Card, cards: Sequence[Card], qube: str) -> Card:
         raise InvalidInput(
             f"the network card {card.port} belongs to {', '.join(others)}, "
             "and is not taken away",
-            f"'qvm-pci unassign {others[0]} dom0:{card.port}' frees it; of all "
-            f"cards, {listing(cards)}",
+            f"'qvm-pci unassign {others[0]} dom0:{card.port}' frees it{_ANY}; of "
+            f"all cards, {listing(cards)}",
         )
     return card
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sys_pxe import site
-from sys_pxe.dom0 import cli, sitefile
-from sys_pxe.errors import UsageError
+from sys_pxe.dom0 import cli, nic, sitefile
+from sys_pxe.errors import InvalidInput, UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SITE_FILE = "/etc/sys-pxe/site.yaml"
@@ -36,6 +36,22 @@ def test_the_site_example_is_a_site() -> None:
     found = site.parse(data, "README.md")
     assert set(found.clients) == {"desk-01", "desk-02"}
     assert found.clients["desk-01"].mac == "52:54:00:00:00:01"
+
+
+def test_what_two_free_cards_lead_to_is_shown() -> None:
+    names = {
+        "00_1c.0-00_00.0": "Realtek Semiconductor Co., Ltd. "
+        "RTL8111/8168/8411 PCI Express Gigabit Ethernet Controller",
+        "00_1f.6": "Intel Corporation Ethernet Connection (7) I219-LM",
+    }
+    nobody = frozenset[str]()
+    cards = [
+        nic.Card(port, port, f"Network: {name}", nobody, nobody)
+        for port, name in names.items()
+    ]
+    with pytest.raises(InvalidInput) as caught:
+        nic.choose(cards, "sys-pxe")
+    assert f"\n{caught.value.explain()}\n" in README
 
 
 def test_what_site_check_prints_for_the_example_is_shown(
