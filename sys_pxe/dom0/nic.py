@@ -107,8 +107,8 @@ def _unshared(card: Card, cards: Sequence[Card], qube: str) -> Card:
         raise InvalidInput(
             f"the network card {card.port} belongs to {', '.join(others)}, "
             "and is not taken away",
-            f"'qvm-pci unassign {others[0]} dom0:{card.port}' frees it{_ANY}; of "
-            f"all cards, {listing(cards)}",
+            f"'qvm-pci unassign {others[0]} dom0:{card.port}' frees it{_ANY};"
+            f" of all cards, {listing(cards)}",
         )
     return card
 
