@@ -18,8 +18,10 @@ CONNECT = (
     "import socket, sys; s = socket.create_connection((sys.argv[1], 8000), 5); "
     "print(s.recv(9))"
 )
+# what a shell starts in the background ignores Ctrl-C, and so do its children
 HOLD = (
-    "import time; from sys_pxe.lab.network import Lan\n"
+    "import signal, time; from sys_pxe.lab.network import Lan\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "with Lan() as lan:\n"
     "    lan.host('c1', '192.0.2.10/24')\n"
     "    print(lan.namespace, flush=True); time.sleep(60)\n"

@@ -1,9 +1,11 @@
 """The formula applied to a double of Qubes OS: once, twice, and back."""
 
 import stat
+import sys
 
 import pytest
 
+from sys_pxe import run
 from tests.salt.double import model
 from tests.salt.world import KEY, World
 
@@ -137,6 +139,21 @@ def test_install_and_configure_twice(world: World) -> None:
         assert (first.said, second.said) == ("", "")
         assert len(first.changed) > 1
         assert second.changed == []
+
+
+def test_install_admin_brings_a_command_that_starts(world: World) -> None:
+    first, second = world.apply("install-admin"), world.apply("install-admin")
+    assert (first.said, second.said, second.changed) == ("", "", [])
+    library = world.root / "usr/lib/sys-pxe"
+    assert not (library / "sys_pxe/agent").exists()
+    shim = world.root / "usr/bin/sys-pxe"
+    assert stat.S_IMODE(shim.stat().st_mode) == 0o755
+    # as the shim does, from where it was installed
+    assert "exec /usr/bin/python3 -P -s -m sys_pxe.dom0" in shim.read_text()
+    argv = [sys.executable, "-P", "-s", "-m", "sys_pxe.dom0", "status"]
+    told = run.run(argv, env={"PYTHONPATH": str(library)}, check=False)
+    assert told.status == 2
+    assert b"no transport to the sys-pxe qube is set" in told.stderr
 
 
 def test_install_gives_files_their_modes(world: World) -> None:

@@ -23,6 +23,7 @@ from tests.salt.double import model
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOUBLE = REPOSITORY / "tests/salt/double"
 DOM0, TEMPLATE, QUBE = "dom0", "tpl-sys-pxe", "sys-pxe"
+ADMIN_TEMPLATE = "debian-13-xfce"
 MINIONS = (DOM0, TEMPLATE, QUBE)
 KEY = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n"
 
@@ -183,6 +184,8 @@ MINION_OF = {
     "remove": DOM0,
     "install": TEMPLATE,
     "configure": QUBE,
+    # a template of the user's own; it has no top
+    "install-admin": ADMIN_TEMPLATE,
 }
 
 
