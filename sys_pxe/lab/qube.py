@@ -20,7 +20,6 @@ from sys_pxe.lab.network import Lan
 REPOSITORY = Path(__file__).resolve().parents[2]
 REQUIREMENTS = "requirements-salt.txt"
 MAC = "52:54:00:00:00:f1"
-ADDRESS = "192.0.2.1/24"
 SALT = "usr/local/bin/salt-call"
 _MEMORY_MIB = 1024
 _IMAGE_MIB = 1536
@@ -67,9 +66,9 @@ _FILES: Mapping[str, str] = {
     "etc/tmpfiles.d/qubes.conf": "f /run/qubes-service/sys-pxe 0644\n",
     "rw/config/.keep": "",
 }
+# besides what the formula installs: for Salt, and for the tests to look with
+_PACKAGES = ("ca-certificates", "python3-venv", "nftables", "procps", "curl")
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-# of the golden tree's masks, those that this machine needs
-_UNMASKED = ("systemd-remount-fs.service",)
 
 Progress = Callable[[str], None]
 
@@ -78,7 +77,8 @@ def base_tree(cache: Path, progress: Progress) -> Path:
     """Return the tree that has Salt, below ``cache``; made if it is absent."""
     tree = golden.golden_tree(cache, progress)
     wanted = (REPOSITORY / REQUIREMENTS).read_bytes()
-    recipe = repr((tree.name, wanted, sorted(_FILES.items()))).encode()
+    parts = (tree.name, wanted, _PACKAGES, sorted(_FILES.items()))
+    recipe = repr(parts).encode()
     recipe += salt_call_source()
     target = cache / f"qube-{hashlib.sha256(recipe).hexdigest()[:16]}"
     if target.exists():
@@ -102,8 +102,6 @@ def _prepare(tree: Path) -> None:
     for name, text in _FILES.items():
         files.make_folder((tree / name).parent)
         files.write(tree / name, text.encode())
-    for name in _UNMASKED:
-        files.remove(tree / "etc/systemd/system" / name)
     files.link_to(
         files.make_folder(
             tree / "etc/systemd/system/network-pre.target.requires"
@@ -116,10 +114,8 @@ def _prepare(tree: Path) -> None:
     files.copy(REPOSITORY / REQUIREMENTS, tree / "root" / REQUIREMENTS)
     files.copy(Path("/etc/resolv.conf"), tree / "etc/resolv.conf")
     inside(tree, "apt-get", "update")
-    inside(
-        tree, "apt-get", "install", "--yes", "--no-install-recommends",
-        "ca-certificates", "python3-venv", "nftables", "procps", "curl",
-    )  # fmt: skip
+    inside(tree, "apt-get", "install", "--yes", "--no-install-recommends",
+           *_PACKAGES)  # fmt: skip
     # this machine may have authorities of its own
     files.copy(_AUTHORITIES, tree / _AUTHORITIES.relative_to("/"))
     inside(tree, "python3", "-m", "venv", "/opt/salt")

@@ -66,6 +66,27 @@ def apt_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(run, "run", answer)
 
 
+def test_the_python_index_is_that_of_pips_configuration() -> None:
+    listed = (
+        ":env:.cert='/etc/ssl/x'\nglobal.index-url='https://pypi.example/simple'\n"
+        "global.extra-index-url='https://more.example/a https://b.example'\n"
+        "install.trusted-host='pypi.example'\nglobal.find-links='/wheels'\n"
+    )
+    assert mirror.parse_pip(listed) == {
+        "PIP_INDEX_URL": "https://pypi.example/simple",
+        "PIP_EXTRA_INDEX_URL": "https://more.example/a https://b.example",
+        "PIP_TRUSTED_HOST": "pypi.example",
+    }
+    assert mirror.parse_pip("") == {}
+
+
+def test_the_environment_names_the_index_before_the_configuration() -> None:
+    given = {"PIP_INDEX_URL": "https://mine.example/simple", "HOME": "/root"}
+    found = mirror.python_index(given)
+    assert found["PIP_INDEX_URL"] == "https://mine.example/simple"
+    assert "HOME" not in found
+
+
 def test_apt_of_this_machine_names_the_mirror(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
