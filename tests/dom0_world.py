@@ -4,9 +4,12 @@ import functools
 import hashlib
 import json
 import random
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import IO
+
+import pytest
 
 from sys_pxe import files, frames, manifest, names, pointer, signature, site
 from sys_pxe.dom0 import build
@@ -36,6 +39,13 @@ unknown_clients: refuse
 @functools.cache
 def key_pair() -> tuple[bytes, bytes]:
     return signature.new_key()
+
+
+def in_the_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let releases suit a real agent: its clock, and several chunks each."""
+    monkeypatch.setattr(sys.modules[__name__], "NOW", 1_700_000_000)
+    monkeypatch.setattr(sys.modules[__name__], "DAY", 100 * 365 * 86_400)
+    monkeypatch.setattr(manifest, "CHUNK_SIZE", 1 << 20)
 
 
 def new_state(root: Path) -> State:

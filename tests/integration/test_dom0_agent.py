@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sys_pxe import files, manifest, signature
+from sys_pxe import files, signature
 from sys_pxe.dom0 import cli
 from sys_pxe.dom0.state import State
 from sys_pxe.manifest import Manifest
@@ -18,10 +18,7 @@ Run = Callable[..., int]
 
 @pytest.fixture(autouse=True)
 def present(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The agent refuses a release from the future: it has a real clock."""
-    monkeypatch.setattr(dom0_world, "NOW", 1_700_000_000)
-    monkeypatch.setattr(dom0_world, "DAY", 100 * 365 * 86_400)
-    monkeypatch.setattr(manifest, "CHUNK_SIZE", 1 << 20)
+    dom0_world.in_the_present(monkeypatch)
 
 
 @pytest.fixture

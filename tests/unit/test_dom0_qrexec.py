@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sys_pxe import files, manifest
-from sys_pxe.dom0 import qrexec, transport, transports
-from sys_pxe.dom0.qrexec import QrexecTransport, QubesTransport
-from sys_pxe.errors import InvalidInput, SysPxeError, UsageError
+from sys_pxe import files
+from sys_pxe.dom0 import qrexec, transports
+from sys_pxe.dom0.qrexec import QubesTransport
+from sys_pxe.errors import InvalidInput, SysPxeError
 from tests import dom0_world
 from tests.dom0_world import keep_release
 from tests.doubles import places, qubesadmin_double
@@ -22,10 +22,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def present(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The agent has a real clock; and a release has several chunks."""
-    monkeypatch.setattr(dom0_world, "NOW", 1_700_000_000)
-    monkeypatch.setattr(dom0_world, "DAY", 100 * 365 * 86_400)
-    monkeypatch.setattr(manifest, "CHUNK_SIZE", 1 << 20)
+    dom0_world.in_the_present(monkeypatch)
 
 
 @pytest.fixture
@@ -45,9 +42,6 @@ def place(request: pytest.FixtureRequest) -> Place:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Place)
     return found
-
-
-# in both places
 
 
 def test_the_life_of_a_release(place: Place, capsys: Capture) -> None:
@@ -387,62 +381,6 @@ def test_without_any_key_the_hint_names_dom0s_public_one(
         files.remove(admin.state.key_folder / name)
     assert admin.run("release", "push", "r1") == 1
     assert "dom0's key/public.pem" in capsys.readouterr().err
-
-
-# the choice
-
-
-@pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(transports, "DOM0_MARK", tmp_path / "dom0")
-    monkeypatch.setattr(transports, "CLIENT_VM", tmp_path / "client-vm")
-    return tmp_path
-
-
-def test_the_place_decides(nowhere: Path) -> None:
-    assert transports.default() is None
-    with pytest.raises(UsageError) as caught:
-        transports.choose(None, print)
-    assert transport.ENVIRONMENT in caught.value.hint
-    (nowhere / "client-vm").touch()
-    near = transports.choose(None, print)
-    assert isinstance(near, QrexecTransport)
-    assert near.argv("syspxe.Push", "r1") == [
-        *("qrexec-client-vm", "sys-pxe", "syspxe.Push+r1")
-    ]
-    (nowhere / "dom0").touch()
-    assert isinstance(transports.choose("", print), QubesTransport)
-
-
-@pytest.mark.usefixtures("nowhere")
-@pytest.mark.parametrize(
-    ("spec", "kind"),
-    [
-        ("local:/srv/agent", transport.LocalTransport),
-        ("qubes", QubesTransport),
-        ("qubes:sys-pxe-2", QubesTransport),
-        ("qrexec", QrexecTransport),
-        ("qrexec:other", QrexecTransport),
-    ],
-)
-def test_a_transport_that_is_named_wins(spec: str, kind: type) -> None:
-    assert isinstance(transports.choose(spec, print), kind)
-
-
-@pytest.mark.usefixtures("nowhere")
-@pytest.mark.parametrize(
-    "spec",
-    [
-        *("local", "local:", ":", "ssh:x", "ssh:\x1b[2J", "qubes:", "qrexec:"),
-        *("qubes:dom0", "qubes:@dispvm", "qrexec:-s", "qrexec:a b", "QUBES"),
-        *("qrexec:" + "a" * 32, "qubes:sys-pxe\n", "qrexec:@adminvm"),
-    ],
-)
-def test_what_is_not_a_transport_is_a_usage_error(spec: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        transports.choose(spec, print)
-    assert caught.value.hint
-    assert "\x1b" not in caught.value.message
 
 
 @pytest.mark.parametrize("reasons", [qrexec._IN_DOM0, qrexec._IN_QUBE])
