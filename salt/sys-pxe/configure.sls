@@ -34,6 +34,8 @@ sys-pxe-configure-network:
 sys-pxe-configure-key:
   file.managed:
     - name: {{ root }}{{ map.data }}/key.pem
+    # the agent owns the folder: root does not follow a link that it made there
+    - follow_symlinks: false
     - mode: '0644'
     - contents_pillar: sys-pxe:public_key
 

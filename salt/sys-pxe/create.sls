@@ -47,9 +47,6 @@
     - servicevm
   - set:
     - menu-items: {{ map.menu }}
-- tags:
-  - add:
-    - {{ map.tag }}
 {%- endload %}
 
 {%- if not public_key %}

@@ -23,12 +23,14 @@ sys-pxe-install-packages:
     - install_recommends: false
     - failhard: true
 
+# its home is root's: qrexec starts services by a login shell, and a profile in a
+# folder that the agent can write would run outside of the agent's sandbox
 sys-pxe-install-user:
   user.present:
     - name: {{ map.user }}
     - system: true
     - usergroup: true
-    - home: {{ map.data }}
+    - home: {{ map.home }}
     - createhome: false
     - shell: /usr/sbin/nologin
     - fullname: sys-pxe agent

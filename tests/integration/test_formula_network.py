@@ -176,6 +176,14 @@ def test_without_qubes_tables_nothing_is_opened() -> None:
 
 
 @pytest.mark.usefixtures("card")
+def test_a_card_that_does_not_come_is_named_and_nothing_is_opened() -> None:
+    failed = script(check=False, INTERFACE="lan2", CARD_SECONDS="1")
+    assert failed.status == 1
+    assert b"there is no network card lan2" in failed.stderr
+    assert rules("custom-input") == []
+
+
+@pytest.mark.usefixtures("card")
 @pytest.mark.parametrize("missing", SETTINGS)
 def test_a_missing_setting_is_an_error(missing: str) -> None:
     assert script(check=False, **{missing: ""}).status != 0

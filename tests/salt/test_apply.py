@@ -27,7 +27,6 @@ def test_create_makes_what_the_design_says(world: World) -> None:
     }
     assert qube["features"]["service.sys-pxe"] == "1"
     assert qube["features"]["servicevm"] == "1"
-    assert "sys-pxe-server" in qube["tags"]
     assert qube["private"] == 20 << 30
     (held,) = qube["pci"]
     assert (held["port"], held["identity"], held["mode"]) == (

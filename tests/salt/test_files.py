@@ -100,8 +100,21 @@ def test_files_and_map_name_the_same_things() -> None:
     assert link["Link"]["Name"] == known["interface"]
     binds = (FILES / "50-sys-pxe.conf").read_text()
     assert f"binds+=( '{known['data']}' )" in binds
-    device = f"sys-subsystem-net-devices-{known['interface']}.device"
-    assert network["Unit"]["BindsTo"] == [device]
+    # the template has no such card, and must not wait for one
+    text = (FILES / UNITS[0]).read_text()
+    assert ".device" not in text
+
+
+def test_nothing_that_the_agent_can_write_runs_outside_of_its_sandbox() -> None:
+    """Not its home's profile (qrexec's login shell), not its site-packages."""
+    known = names()
+    assert Path(known["home"]) == Path(known["agent"]).parent
+    assert not known["home"].startswith(known["data"])
+    for path in (
+        *(REPOSITORY / "qubes-rpc").glob("syspxe.*"),
+        FILES / UNITS[1],
+    ):
+        assert "/usr/bin/python3 -P -s -m " in path.read_text(), path
 
 
 def test_the_rpc_shims_use_the_agent_where_it_is_installed() -> None:

@@ -36,6 +36,8 @@ BAD: tuple[tuple[str, object], ...] = (
     ("nic", "00:1f.6; touch /tmp/x"),
     ("nic", yaml.safe_load("01:00.0")),
     ("address", "192.0.2.1"),
+    ("address", "192.0.2.256/24"),
+    ("address", "192.0.2.1/31"),
     ("base_template", "debian 13"),
     ("private_size", "20 GB"),
     ("memory", "lots"),
