@@ -13,7 +13,10 @@ def check(checked: Site, interface: str) -> None:
     """Raise SysPxeError unless the interface has ``network.address``."""
     wanted = str(checked.network.address)
     argv = ["ip", "-json", "-4", "address", "show", "dev", interface]
-    found = addresses(run.run(argv, timeout=_TIMEOUT).stdout)
+    try:
+        found = addresses(run.run(argv, timeout=_TIMEOUT).stdout)
+    except ValueError as error:
+        raise SysPxeError(f"ip address show: {error}") from None
     if wanted not in found:
         has = ", ".join(found) or "none"
         raise SysPxeError(

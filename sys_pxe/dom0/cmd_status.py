@@ -34,7 +34,7 @@ def booting(found: Status, now: int) -> list[str]:
         f"{client.client or client.mac} ({client.stage})"
         for client in found.clients
         if client.stage not in (None, *_AFTER_BOOT)
-        and now - client.seen < BOOTING_SECONDS
+        and abs(now - client.seen) < BOOTING_SECONDS
     ]
 
 

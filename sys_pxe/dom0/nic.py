@@ -193,8 +193,13 @@ def has(cards: Sequence[Card], qube: str, card: Card) -> bool:
 
 def _run(verb: str, qube: str, wanted: str) -> int:
     # in dom0 only, and without type hints: hence not a plain import
-    qubesadmin: Any = importlib.import_module("qubesadmin")
-    errors: Any = importlib.import_module("qubesadmin.exc")
+    try:
+        qubesadmin: Any = importlib.import_module("qubesadmin")
+        errors: Any = importlib.import_module("qubesadmin.exc")
+    except ImportError:
+        raise SysPxeError(
+            "this Python has no qubesadmin", "call it in dom0"
+        ) from None
     try:
         machine = Machine(qubesadmin.Qubes())
         cards = machine.cards()
@@ -202,6 +207,8 @@ def _run(verb: str, qube: str, wanted: str) -> int:
         if verb == "check":
             return 0 if has(cards, qube, card) else 1
         later = verb == "assign" and machine.assign(qube, card)
+    except KeyError as error:
+        raise InvalidInput(f"there is no qube named {error}") from None
     except errors.QubesException as error:
         raise SysPxeError(f"qubesd: {error}") from None
     when = ", from its next start" if later else ""

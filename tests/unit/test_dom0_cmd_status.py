@@ -92,3 +92,7 @@ def test_a_client_that_has_been_silent_does_not() -> None:
     seen = NOW - cmd_status.BOOTING_SECONDS
     assert booting(seen=seen) == []
     assert booting(seen=seen + 1) == ["desk-01 (fetch)"]
+
+
+def test_a_qube_whose_clock_is_a_year_ahead_cannot_block_for_ever() -> None:
+    assert booting(seen=NOW + 365 * 86_400) == []
