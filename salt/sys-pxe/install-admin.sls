@@ -1,9 +1,9 @@
 # In the template of an admin qube that you choose: the command sys-pxe, to look,
-# and to hand on what dom0 has signed. There is no key in it, and no agent. What
-# it may call, the tags of the qube decide (see README.md). Apply it by name:
+# to push what dom0 has signed, and to prune. There is no key in it, and no agent.
+# What it may call, the tags of the qube decide (see README.md). By name:
 #
 #   qubesctl --skip-dom0 --targets=TEMPLATE state.apply sys-pxe.install-admin
-{%- from "sys-pxe/map.jinja" import map, settings with context %}
+{%- from "sys-pxe/map.jinja" import map with context %}
 {%- set root = map.root %}
 
 sys-pxe-install-admin-packages:
@@ -12,19 +12,11 @@ sys-pxe-install-admin-packages:
     - install_recommends: false
     - failhard: true
 
-# the modules that the agent and the command share
-sys-pxe-install-admin-shared:
+sys-pxe-install-admin-modules:
   file.recurse:
     - name: {{ root }}{{ map.agent }}
-    - source: salt://sys-pxe/files/agent/sys_pxe
-    - exclude_pat: agent/*
-    - dir_mode: '0755'
-    - file_mode: '0644'
-
-sys-pxe-install-admin-dom0:
-  file.recurse:
-    - name: {{ root }}{{ map.agent }}/dom0
-    - source: salt://sys-pxe/files/admin/dom0
+    - source: salt://sys-pxe/files/admin/sys_pxe
+    - clean: true
     - dir_mode: '0755'
     - file_mode: '0644'
 

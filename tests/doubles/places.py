@@ -13,7 +13,8 @@ import pytest
 from sys_pxe import files
 from sys_pxe.dom0 import cli, transport, transports
 from sys_pxe.dom0.state import State
-from tests.dom0_world import SITE, new_state
+from sys_pxe.manifest import Manifest
+from tests.dom0_world import SITE, keep_release, new_state
 from tests.doubles import qubesadmin_double
 from tests.doubles.client_vm import ClientVm
 from tests.doubles.far_end import FarEnd
@@ -21,9 +22,13 @@ from tests.doubles.far_end import FarEnd
 
 @dataclass(frozen=True)
 class Place:
-    """A machine with the command, a state, and the way to the far end."""
+    """A machine with the command, a state, and the way to the far end.
+
+    ``key`` is dom0's signing key, wherever the state is.
+    """
 
     state: State
+    key: Path
     site: Path
     agent_root: Path
     far_end: FarEnd
@@ -32,6 +37,12 @@ class Place:
         """Run ``sys-pxe`` as its user does; nothing names a transport."""
         places = ("--state", str(self.state.root), "--site", str(self.site))
         return cli.main([*places, *words])
+
+    def keep_release(
+        self, name: str, size: int = 100, seed: int = 0
+    ) -> Manifest:
+        """Put a release that dom0 signed into the state."""
+        return keep_release(self.state, name, size, seed, self.key)
 
     def chunks(self) -> set[str]:
         """Return the digests in the store."""
@@ -54,20 +65,23 @@ class AdminQube(Place):
     dom0: ClientVm
 
 
-def _parts(folder: Path) -> tuple[State, Path, Path, FarEnd]:
+def _parts(folder: Path) -> tuple[State, Path, Path, Path, FarEnd]:
     state = new_state(folder / "state")
+    key = folder / "dom0.pem"
+    files.copy(state.private_key, key)
     agent_root = files.make_folder(folder / "agent")
     files.copy(state.public_key, agent_root / "key.pem")
     site = folder / "site.yaml"
     files.write(site, SITE.encode())
     far_end = FarEnd.install(folder / "etc-qubes-rpc", agent_root)
-    return state, site, agent_root, far_end
+    return state, key, site, agent_root, far_end
 
 
 @contextmanager
 def dom0(folder: Path) -> Iterator[Dom0]:
     """Make this machine a dom0 whose sys-pxe runs."""
-    state, site, agent_root, far_end = _parts(folder)
+    parts = _parts(folder)
+    _, _, site, _, far_end = parts
     qube = qubesadmin_double.Qube("sys-pxe", far_end, "Running")
     app = qubesadmin_double.Qubes()
     app.domains["sys-pxe"] = qube
@@ -77,13 +91,16 @@ def dom0(folder: Path) -> Iterator[Dom0]:
     ):
         patch.setattr(transports, "DOM0_MARK", site)
         patch.delenv(transport.ENVIRONMENT, raising=False)
-        yield Dom0(state, site, agent_root, far_end, qube, app)
+        yield Dom0(*parts, qube, app)
 
 
 @contextmanager
 def admin_qube(folder: Path) -> Iterator[AdminQube]:
     """Make this machine an admin qube."""
-    state, site, agent_root, far_end = _parts(folder)
+    parts = _parts(folder)
+    state, *_, far_end = parts
+    # dom0 alone has it
+    files.remove(state.private_key)
     client = ClientVm.install(folder / "bin", far_end)
     client.say("sys-pxe-admin")
     with pytest.MonkeyPatch.context() as patch:
@@ -93,4 +110,4 @@ def admin_qube(folder: Path) -> Iterator[AdminQube]:
         )
         patch.setenv("PATH", str(client.folder), prepend=":")
         patch.delenv(transport.ENVIRONMENT, raising=False)
-        yield AdminQube(state, site, agent_root, far_end, client)
+        yield AdminQube(*parts, client)

@@ -12,7 +12,6 @@ from sys_pxe.dom0 import qrexec, transports
 from sys_pxe.dom0.qrexec import QubesTransport
 from sys_pxe.errors import InvalidInput, SysPxeError
 from tests import dom0_world
-from tests.dom0_world import keep_release
 from tests.doubles import places, qubesadmin_double
 from tests.doubles.places import AdminQube, Dom0, Place
 from tests.doubles.qubesadmin_double import QubesException
@@ -44,24 +43,24 @@ def place(request: pytest.FixtureRequest) -> Place:
     return found
 
 
-def test_the_life_of_a_release(place: Place, capsys: Capture) -> None:
-    assert place.run("site", "push") == 0
+def test_the_life_of_a_release(dom0: Dom0, capsys: Capture) -> None:
+    assert dom0.run("site", "push") == 0
     for number in (1, 2):
-        keep_release(place.state, f"r{number}", 100, number)
-        assert place.run("release", "push", f"r{number}") == 0
-        assert place.run("channel", "set", "stable", f"r{number}") == 0
-    assert place.run("channel", "rollback", "stable") == 0
+        dom0.keep_release(f"r{number}", 100, number)
+        assert dom0.run("release", "push", f"r{number}") == 0
+        assert dom0.run("channel", "set", "stable", f"r{number}") == 0
+    assert dom0.run("channel", "rollback", "stable") == 0
     assert "stable: r2 -> r1" in capsys.readouterr().out
-    assert place.run("release", "list", "--remote", "--json") == 0
+    assert dom0.run("release", "list", "--remote", "--json") == 0
     rows = json.loads(capsys.readouterr().out)["releases"]
     assert [(r["release"], r["complete"]) for r in rows] == [
         *(("r1", True), ("r2", True))
     ]
-    assert place.run("status", "--json") == 0
+    assert dom0.run("status", "--json") == 0
     status = json.loads(capsys.readouterr().out)
     assert status["channels"]["stable"]["release"] == "r1"
-    assert place.run("release", "prune") == 0
-    assert place.run("client", "list") == 0
+    assert dom0.run("release", "prune") == 0
+    assert dom0.run("client", "list") == 0
     assert "desk-01" in capsys.readouterr().out
 
 
@@ -135,7 +134,7 @@ CUT = (
 def test_a_push_that_was_cut_in_the_middle_goes_on_where_it_was(
     place: Place, capsys: Capture, script: str, code: int
 ) -> None:
-    made = keep_release(place.state, "r1", 4 << 20)
+    made = place.keep_release("r1", 4 << 20)
     # the first call carries no chunk and is left whole
     place.far_end.replace("syspxe.Push", _second_time(place, script))
     assert place.run("release", "push", "r1") == code
@@ -306,12 +305,11 @@ def test_a_viewer_reads_and_does_not_push(
     admin: AdminQube, capsys: Capture
 ) -> None:
     admin.dom0.say("sys-pxe-viewer")
-    keep_release(admin.state, "r1")
+    admin.keep_release("r1")
     assert admin.run("status") == 0
     assert admin.run("release", "list", "--remote") == 0
     refused(admin, capsys, "release", "push", "r1")
     refused(admin, capsys, "release", "prune")
-    refused(admin, capsys, "site", "push")
     assert admin.chunks() == set()
 
 
@@ -346,9 +344,10 @@ def test_what_needs_the_key_is_for_dom0(
     admin: AdminQube, capsys: Capture
 ) -> None:
     """A release that dom0 signed can be pushed from a qube without a key."""
-    keep_release(admin.state, "r1")
-    files.remove(admin.state.key_folder / "private.pem")
+    admin.keep_release("r1")
     assert admin.run("release", "push", "r1") == 0
+    assert admin.run("release", "list", "--remote") == 0
+    assert admin.run("release", "prune") == 0
     capsys.readouterr()
     for words in (
         ("site", "push"),
@@ -366,7 +365,7 @@ def test_what_needs_the_key_is_for_dom0(
 def test_a_release_that_was_changed_on_its_way_is_not_sent(
     admin: AdminQube, capsys: Capture
 ) -> None:
-    keep_release(admin.state, "r1")
+    admin.keep_release("r1")
     path = admin.state.release_folder("r1") / "manifest"
     path.write_bytes(path.read_bytes().replace(b"r1", b"r2"))
     assert admin.run("release", "push", "r1") == 4
@@ -376,9 +375,8 @@ def test_a_release_that_was_changed_on_its_way_is_not_sent(
 def test_without_any_key_the_hint_names_dom0s_public_one(
     admin: AdminQube, capsys: Capture
 ) -> None:
-    keep_release(admin.state, "r1")
-    for name in ("private.pem", "public.pem"):
-        files.remove(admin.state.key_folder / name)
+    admin.keep_release("r1")
+    files.remove(admin.state.public_key)
     assert admin.run("release", "push", "r1") == 1
     assert "dom0's key/public.pem" in capsys.readouterr().err
 

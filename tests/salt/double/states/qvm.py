@@ -76,7 +76,8 @@ def clone(name: str, source: str, flags: list[str] | None = None) -> Return:
     if not _testing():
         machine["qubes"][name] = copy.deepcopy(machine["qubes"][source])
         model.save(machine)
-    return _return(name, {"qvm.clone": {"new": name}})
+    # 4.3.6 reports no changes of a clone
+    return _return(name)
 
 
 def absent(name: str, flags: list[str] | None = None) -> Return:
