@@ -2,7 +2,8 @@
 
 Salt applies ``sys-pxe.install`` to a tree of Debian and ``sys-pxe.configure``
 in the running machine; systemd starts the units. What stands in for Qubes OS
-are a few files: the flag of the qube's service, /rw, the firewall's table.
+are a few files: the flag of the qube's service, /rw with bind-dirs, the
+firewall's table.
 """
 
 import hashlib
@@ -58,10 +59,34 @@ ExecStart=/usr/sbin/nft -f /etc/qubes-firewall.nft
 [Install]
 RequiredBy=network-pre.target
 """
+# what the qube's root forgets and /rw keeps: as bind-dirs.sh does it
+_BIND_DIRS = """\
+binds=()
+for file in /usr/lib/qubes-bind-dirs.d/*.conf; do . "$file"; done
+for bind in "${binds[@]}"; do
+    mkdir -p "/rw/bind-dirs$(dirname "$bind")"
+    [ -e "/rw/bind-dirs$bind" ] || cp --archive "$bind" "/rw/bind-dirs$bind"
+    mount --bind "/rw/bind-dirs$bind" "$bind"
+done
+"""
+_BIND_DIRS_UNIT = """\
+[Unit]
+DefaultDependencies=no
+After=local-fs.target
+Before=sysinit.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/bash /etc/qubes-bind-dirs.sh
+[Install]
+WantedBy=sysinit.target
+"""
 _FILES: Mapping[str, str] = {
     "etc/hostname": "sys-pxe\n",
     "etc/qubes-firewall.nft": _FIREWALL,
     "etc/systemd/system/qubes-iptables.service": _FIREWALL_UNIT,
+    "etc/qubes-bind-dirs.sh": _BIND_DIRS,
+    "etc/systemd/system/qubes-bind-dirs.service": _BIND_DIRS_UNIT,
     # the features of the qube, as Qubes' agent shows them
     "etc/tmpfiles.d/qubes.conf": "f /run/qubes-service/sys-pxe 0644\n",
     "rw/config/.keep": "",
@@ -102,13 +127,7 @@ def _prepare(tree: Path) -> None:
     for name, text in _FILES.items():
         files.make_folder((tree / name).parent)
         files.write(tree / name, text.encode())
-    files.link_to(
-        files.make_folder(
-            tree / "etc/systemd/system/network-pre.target.requires"
-        )
-        / "qubes-iptables.service",
-        "/etc/systemd/system/qubes-iptables.service",
-    )
+    inside(tree, "systemctl", "enable", "qubes-iptables", "qubes-bind-dirs")
     # what a package starts in here would be on the network of this machine
     files.write(tree / "usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", 0o755)
     files.copy(REPOSITORY / REQUIREMENTS, tree / "root" / REQUIREMENTS)

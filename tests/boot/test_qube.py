@@ -27,7 +27,11 @@ SALT_SECONDS = 300.0
 MAC = "52:54:00:00:00:01"
 # where the test puts what a caller would send
 INPUT = "root/input"
-SHIM = "runuser -u sys-pxe -- /etc/qubes-rpc/"
+# as qrexec-agent starts a service: a login shell, in the home of its user
+SHIM = (
+    "runuser -u sys-pxe -- env HOME=$(getent passwd sys-pxe | cut -d: -f6) "
+    "sh -lc 'cd && exec /etc/qubes-rpc/"
+)
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Made:
 
     def call(self, service: str, argument: str = "", given: str = "") -> object:
         stdin = f"/{INPUT}/{given}" if given else "/dev/null"
-        line = f"{SHIM}{service} {argument} < {stdin}"
+        line = f"{SHIM}{service} {argument}' < {stdin}"
         return json.loads(self.machine.command(line, 120))
 
 
@@ -159,7 +163,7 @@ def test_the_firewall_lets_nothing_else_in(made: Made) -> None:
     made.machine.command("curl -sS -m 9 -o /dev/null http://127.0.0.1:8080/")
 
 
-def test_configuring_it_again_changes_nothing(made: Made) -> None:
+def test_restarting_the_network_unit_changes_nothing(made: Made) -> None:
     before = made.machine.command("nft list ruleset")
     made.machine.command("systemctl restart sys-pxe-network", 120)
     assert made.machine.command("nft list ruleset") == before
@@ -200,3 +204,22 @@ def test_what_the_agent_starts_comes_back_and_ends_with_it(made: Made) -> None:
     machine.command("systemctl stop sys-pxe-agent", 60)
     left = machine.command("pgrep -x dnsmasq; pgrep -x nginx; true")
     assert left == ""
+
+
+def test_after_a_restart_it_serves_what_it_had(made: Made) -> None:
+    machine = made.machine
+    machine.command("sync")
+    machine.reset()
+    machine.login(BOOT_SECONDS)
+    dnsmasq(machine, "")
+    kept = machine.command("findmnt -n -o TARGET,SOURCE /var/lib/sys-pxe")
+    assert "/rw/bind-dirs/var/lib/sys-pxe" in kept
+    assert machine.command("stat -c %U:%a /var/lib/sys-pxe").strip() == (
+        "sys-pxe:750"
+    )
+    status = made.call("syspxe.Status")
+    assert isinstance(status, dict)
+    assert status["channels"]["stable"]["release"] == "r1"
+    ipxe = made.probe("dhcp", MAC, "0", "ipxe")
+    assert ipxe
+    assert "release r1 " in curl(made, str(ipxe["file"])).decode()
