@@ -1,22 +1,17 @@
 """Boot plans: what one client gets, resolved before anything is rendered.
 
-Pure: a site and the manifests of its channels in, plans out. The RAM sums that
-the client checks before it downloads are made here too.
+Pure: a site and the manifests of its channels in, plans out.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sys_pxe import names
-from sys_pxe.errors import InvalidInput, SysPxeError
-from sys_pxe.manifest import BOOT_ROLES, Manifest, Role
+from sys_pxe.errors import InvalidInput
+from sys_pxe.manifest import BOOT_ROLES, Manifest
 from sys_pxe.site import Client, Profile, Site
 
-MIB = 1 << 20
 DEFAULT_DOM0_MIB = 4096
 DEFAULT_OVERLAY_MIB = 256
-# Measured in the lab: kernel and userspace of a dom0 without qubes, in MiB.
-WORKING_SET_MIB = 320
 
 # No disk is looked at, resumed from or unlocked, and no root shell is given:
 # systemd-gpt-auto-generator(8), dracut.cmdline(7).
@@ -75,20 +70,6 @@ class BootPlan:
     def kernel_options(self) -> tuple[str, ...]:
         """The dom0 kernel's options."""
         return (*KERNEL_OPTIONS, *self.settings.kernel_options)
-
-
-@dataclass(frozen=True)
-class RamNeed:
-    """What a client's dom0 must hold, in MiB."""
-
-    image_mib: int
-    overlay_mib: int
-    working_set_mib: int
-
-    @property
-    def total_mib(self) -> int:
-        """The sum."""
-        return self.image_mib + self.overlay_mib + self.working_set_mib
 
 
 def settings(site: Site, profile: str) -> Settings:
@@ -176,22 +157,3 @@ def boot_files(release: Manifest) -> BootFiles:
             )
         digests.append(artifact.digests[0])
     return BootFiles(release.release, release.serial, *digests)
-
-
-def ram_need(release: Manifest, overlay_mib: int) -> RamNeed:
-    """Return what a client needs for a release, in MiB."""
-    image = release.find(Role.DOM0_ROOT).size
-    return RamNeed(-(-image // MIB), overlay_mib, WORKING_SET_MIB)
-
-
-def check_ram(need: RamNeed, total_mib: int, release: str) -> None:
-    """Raise SysPxeError, with both numbers, if dom0 has too little RAM."""
-    if total_mib >= need.total_mib:
-        return
-    raise SysPxeError(
-        f"release {names.printable(release, names.NAME_MAX)} needs "
-        f"{need.total_mib} MiB of RAM in dom0 ({need.image_mib} image, "
-        f"{need.overlay_mib} changes, {need.working_set_mib} running "
-        f"system), this PC gives it {total_mib} MiB",
-        "raise ram.dom0 in the client's profile, or put more RAM into the PC",
-    )

@@ -16,6 +16,7 @@ from sys_pxe import (
     manifest,
     plan,
     pointer,
+    ram,
     signature,
     site,
     trust,
@@ -153,12 +154,10 @@ class Boot:
         """Check that the release fits, before a byte of it is fetched."""
         assert self.facts.release is not None
         assert self.facts.settings is not None
-        need = plan.ram_need(
-            self.facts.release, self.facts.settings.overlay_mib
-        )
+        found = ram.plan(self.facts.settings, self.facts.release)
         total = memory.total_mib()
-        plan.check_ram(need, total, self.facts.release.release)
-        self._note(f"{need.total_mib} MiB of {total} MiB")
+        ram.check_dom0(found, total)
+        self._note(f"{found.need_mib} MiB of {total} MiB")
 
     def stage_fetch(self) -> None:
         """Fetch the image into RAM, verified chunk by chunk."""

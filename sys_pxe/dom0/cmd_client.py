@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from sys_pxe import names, plan, render
+from sys_pxe import names, plan, ram, render
 from sys_pxe.dom0 import channels, cmd_status
 from sys_pxe.dom0.answer_status import RemoteClient
 from sys_pxe.dom0.context import Context
@@ -122,9 +122,7 @@ def _show(context: Context, args: Args) -> None:
     releases = active(context, site)
     found = plan.boot_plan(site, client, releases)
     release = releases.get(found.settings.channel)
-    need = (
-        plan.ram_need(release, found.settings.overlay_mib) if release else None
-    )
+    need = ram.plan(found.settings, release) if release else None
     values: dict[str, object] = {
         "client": client.name,
         "mac": client.mac,
@@ -134,7 +132,7 @@ def _show(context: Context, args: Args) -> None:
         "release": release and release.release,
         "dom0_mib": found.settings.dom0_mib,
         "overlay_mib": found.settings.overlay_mib,
-        "needed_mib": need and need.total_mib,
+        "needed_mib": need and need.need_mib,
         "qubes": list(found.settings.qubes),
         "xen_options": list(found.xen_options),
         "kernel_options": list(found.kernel_options),

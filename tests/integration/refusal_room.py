@@ -29,7 +29,7 @@ MAC = "52:54:00:00:00:01"
 MIB = 1 << 20
 STEP = MIB // 2
 SIZE = 4 * MIB - 4096
-# the image, the changes' 256 MiB, and plan.WORKING_SET_MIB
+# the image, the overlay's 256 MiB, and ram.RUNNING_MIB
 NEED = 4 + 256 + 320
 # all that travels when a release is refused before its image is fetched
 DOCUMENTS_MAX = 64 << 10

@@ -290,7 +290,7 @@ def test_a_profile_with_more_changes_needs_more_ram(room: Room) -> None:
     profiles = {"base": {"channel": "stable", "ram": ram}}
     with room.changed(room.store.site_file, room.site(profiles=profiles)):
         got = room.refused_early(1, ram=NEED)
-        assert got.says(f"{NEED + 256} MiB", "512 changes", f"{NEED} MiB")
+        assert got.says(f"{NEED + 256} MiB", "512 overlay", f"{NEED} MiB")
         room.boots(ram=NEED + 256)
 
 

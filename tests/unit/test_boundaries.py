@@ -35,7 +35,7 @@ OUTSIDE_ONE = {
 
 PURE = (
     *("errors", "names", "document", "manifest", "pointer", "trust"),
-    *("frames", "fields", "site", "plan"),
+    *("frames", "fields", "site", "plan", "ram"),
     *("render.dnsmasq", "render.ipxe", "render.nginx", "render.server"),
 )
 IMPURE_MODULES = {

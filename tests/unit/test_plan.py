@@ -1,13 +1,12 @@
-"""Boot plans: what a client gets, resolved; the RAM sums."""
+"""Boot plans: what a client gets, resolved."""
 
 from dataclasses import replace
 
 import pytest
 
 from sys_pxe import plan, site
-from sys_pxe.errors import InvalidInput, SysPxeError
+from sys_pxe.errors import InvalidInput
 from sys_pxe.manifest import Role
-from sys_pxe.plan import MIB, RamNeed
 from sys_pxe.site import Site
 from tests import documents
 from tests.agent_world import site_data
@@ -117,30 +116,3 @@ def test_a_release_without_a_kernel_boots_nothing() -> None:
     wrong = replace(release, artifacts=release.artifacts[:1])
     with pytest.raises(InvalidInput, match="0 artifacts of role kernel"):
         plan.boot_files(wrong)
-
-
-@pytest.mark.parametrize(
-    ("size", "mib"), [(1, 1), (MIB, 1), (MIB + 1, 2), (100 * MIB, 100)]
-)
-def test_the_image_is_rounded_up_to_whole_mib(size: int, mib: int) -> None:
-    root = documents.artifact(Role.DOM0_ROOT, "dom0.squashfs", size, size)
-    release = replace(documents.release(), artifacts=(root,))
-    need = plan.ram_need(release, 256)
-    assert need == RamNeed(mib, 256, plan.WORKING_SET_MIB)
-    assert need.total_mib == mib + 256 + plan.WORKING_SET_MIB
-
-
-def test_just_enough_ram_is_enough() -> None:
-    plan.check_ram(RamNeed(100, 256, 320), 676, "r1")
-
-
-def test_too_little_ram_is_refused_with_both_numbers() -> None:
-    with pytest.raises(SysPxeError) as caught:
-        plan.check_ram(RamNeed(100, 256, 320), 675, "r1")
-    assert caught.value.message == (
-        "release r1 needs 676 MiB of RAM in dom0 (100 image, 256 changes, "
-        "320 running system), this PC gives it 675 MiB"
-    )
-    assert caught.value.hint == (
-        "raise ram.dom0 in the client's profile, or put more RAM into the PC"
-    )
