@@ -14,6 +14,7 @@ from sys_pxe.dom0 import (
     cmd_channel,
     cmd_client,
     cmd_key,
+    cmd_plan,
     cmd_release,
     cmd_site,
     cmd_status,
@@ -27,7 +28,8 @@ from sys_pxe.errors import SysPxeError
 
 INTERRUPTED = 130
 _NOUNS = (
-    *(cmd_key, cmd_release, cmd_channel, cmd_client, cmd_site, cmd_status),
+    *(cmd_key, cmd_release, cmd_channel, cmd_client, cmd_site, cmd_plan),
+    cmd_status,
 )
 
 

@@ -28,11 +28,13 @@ _sys_pxe_paths() {
     mapfile -t COMPREPLY < <(compgen "$2" -- "$1")
 }
 
-# _sys_pxe_value OPTION CURRENT: what may follow an option that takes a value
+# _sys_pxe_value OPTION CURRENT: what may follow an option that takes a value;
+# "state" is its caller's
 _sys_pxe_value() {
     case $1 in
     --site) _sys_pxe_paths "$2" -f ;;
     --state | --from) _sys_pxe_paths "$2" -d ;;
+    --release) _sys_pxe_names "$state/releases" "$2" ;;
     esac
 }
 
@@ -51,7 +53,7 @@ _sys_pxe() {
         fi
         case $word in
         --state | --site | --transport | --from | --valid-days | \
-            --compression | --http-port) option=$word ;;
+            --compression | --http-port | --ram | --release) option=$word ;;
         -*) ;;
         *) words+=("$word") ;;
         esac
@@ -62,7 +64,7 @@ _sys_pxe() {
     fi
 
     case "${words[*]:0:2}" in
-    '') wanted=(key release channel client site status) ;;
+    '') wanted=(key release channel client site plan status) ;;
     key) wanted=(create show) ;;
     release) wanted=(build push list show prune) ;;
     channel) wanted=(list set rollback) ;;
@@ -75,6 +77,7 @@ _sys_pxe() {
         'release build') wanted=(--from --valid-days --compression) ;;
         'release list') wanted=(--json --remote) ;;
         'client render') wanted=(--json --http-port) ;;
+        plan*) wanted=(--json --ram --release) ;;
         status) wanted=(--json --idle) ;;
         'key show' | 'release show' | 'channel list' | 'client list' | \
             'client show' | 'site check') wanted=(--json) ;;

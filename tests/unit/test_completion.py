@@ -93,6 +93,7 @@ def test_releases_and_channels_are_named(state: Path) -> None:
     assert complete(*base, "channel", "set", "stable", "") == both
     assert complete(*base, "channel", "rollback", "stable", "") == both
     assert complete(*base, "release", "push", "2026-11-a", "") == []
+    assert complete(*base, "plan", "office", "--release", "") == both
     # as bash splits --state=DIR
     found = complete("--state", "=", str(state), "release", "push", "")
     assert found == both

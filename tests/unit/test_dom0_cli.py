@@ -76,10 +76,13 @@ def test_a_wrong_call_is_a_usage_error_with_a_hint(
     assert said.out == ""
 
 
+NOUNS = ("key", "release", "channel", "client", "site", "plan", "status")
+
+
 def test_help_names_every_noun(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for noun in ("key", "release", "channel", "client", "site", "status"):
+    for noun in NOUNS:
         assert f"\n    {noun} " in shown
 
 
@@ -236,6 +239,7 @@ READERS = [
     ["client", "show", "desk-01"],
     ["client", "render", "desk-01"],
     ["site", "check"],
+    ["plan", "office"],
     ["status"],
 ]
 

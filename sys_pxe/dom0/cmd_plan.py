@@ -1,0 +1,131 @@
+"""``sys-pxe plan``: what takes a client's RAM, and the smallest PC for it."""
+
+from dataclasses import asdict
+
+from sys_pxe import names, plan, ram
+from sys_pxe.dom0 import channels
+from sys_pxe.dom0.context import Context
+from sys_pxe.dom0.parsing import Args, Nouns, only
+from sys_pxe.errors import InvalidInput, SysPxeError
+from sys_pxe.manifest import Manifest
+from sys_pxe.plan import Settings
+from sys_pxe.ram import Part, RamPlan
+from sys_pxe.site import Site
+
+
+def add(nouns: Nouns) -> None:
+    """Add the command to the parser."""
+    parser = only(
+        nouns, "plan", "show what takes the RAM of a profile's PCs", _plan
+    )
+    parser.add_argument("profile", metavar="PROFILE")
+    parser.add_argument(
+        "--ram",
+        metavar="SIZE",
+        help="the RAM of a PC, such as 16GiB: does it fit, what is left; "
+        "exit code 1 if it does not fit",
+    )
+    parser.add_argument(
+        "--release",
+        metavar="RELEASE",
+        help="default: what the profile's channel names",
+    )
+
+
+def _settings(site: Site, name: str) -> Settings:
+    names.parse_name(name, "PROFILE")
+    if name not in site.profiles:
+        raise InvalidInput(
+            f"PROFILE: {name!r} is not a profile of the site",
+            f"one of: {', '.join(list(site.profiles)[:20])}",
+        )
+    return plan.settings(site, name)
+
+
+def _release(context: Context, channel: str, name: str | None) -> Manifest:
+    if name is not None:
+        return context.state.release(names.parse_name(name, "--release"))
+    pointer = channels.current(context.state, channel)
+    if pointer is None:
+        raise SysPxeError(
+            f"channel {channel} names no release yet",
+            "name one: sys-pxe plan PROFILE --release RELEASE",
+        )
+    return context.state.release(pointer.release)
+
+
+def _plan(context: Context, args: Args) -> None:
+    pc_mib = None if args.ram is None else names.parse_ram(args.ram, "--ram")
+    settings = _settings(context.site(), args.profile)
+    release = _release(context, settings.channel, args.release)
+    found = ram.plan(settings, release)
+    try:
+        if pc_mib is None:
+            ram.check_profile(found)
+        else:
+            ram.check_pc(found, pc_mib)
+    except SysPxeError:
+        # the sum is what explains a refusal
+        _show(context, settings, found, pc_mib, fits=False)
+        raise
+    _show(context, settings, found, pc_mib, fits=True)
+
+
+def _show(
+    context: Context,
+    settings: Settings,
+    found: RamPlan,
+    pc_mib: int | None,
+    *,
+    fits: bool,
+) -> None:
+    smallest = found.smallest_mib if found.fits_dom0 else None
+    rows = found.rows(found.smallest_mib if pc_mib is None else pc_mib)
+    left = None if pc_mib is None else found.left_mib(pc_mib)
+    if context.json:
+        context.show_json(
+            {
+                "profile": settings.profile,
+                "channel": settings.channel,
+                "release": found.release,
+                "parts": [asdict(row) for row in rows],
+                "dom0_mib": found.dom0_mib,
+                "least_dom0_mib": found.least_dom0_mib,
+                "needed_mib": found.need_mib,
+                "smallest_pc_mib": smallest,
+                "pc_mib": pc_mib,
+                "left_mib": left,
+                "fits": fits,
+            }
+        )
+        return
+    _show_text(context, found, rows, pc_mib)
+
+
+def _show_text(
+    context: Context,
+    found: RamPlan,
+    rows: tuple[Part, ...],
+    pc_mib: int | None,
+) -> None:
+    context.show(f"profile {found.profile}, release {found.release}\n")
+    sizes = [(row.name, row.boot_mib, row.limit_mib) for row in rows]
+    total = (
+        "sum",
+        sum(row.boot_mib for row in rows),
+        sum(row.limit_mib for row in rows),
+    )
+    context.show_table(
+        ("MIB OF RAM", "AT BOOT", "AT THE LIMIT"), [*sizes, total]
+    )
+    context.show(
+        f"\ndom0         {found.dom0_mib} MiB (ram.dom0), needs at least "
+        f"{found.least_dom0_mib} MiB"
+    )
+    if found.fits_dom0:
+        context.show(f"smallest PC  {found.smallest_mib} MiB")
+    if pc_mib is not None:
+        left = found.left_mib(pc_mib)
+        lacks = found.smallest_mib - pc_mib
+        verdict = f"{left} MiB left" if left >= 0 else f"lacks {lacks} MiB"
+        context.show(f"this PC      {pc_mib} MiB, {verdict}")
