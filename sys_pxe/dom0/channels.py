@@ -6,7 +6,9 @@ from sys_pxe.dom0.answers import ActivateAnswer
 from sys_pxe.dom0.state import State
 from sys_pxe.dom0.transport import Transport, payload_of
 from sys_pxe.errors import SysPxeError
+from sys_pxe.manifest import Manifest
 from sys_pxe.pointer import Pointer
+from sys_pxe.site import Site
 
 SERVICE = "syspxe.Activate"
 
@@ -65,6 +67,16 @@ def current(state: State, channel: str) -> Pointer | None:
     """Return the pointer of a channel that the store took last."""
     found = state.pointers(channel)
     return found[-1] if found else None
+
+
+def active(state: State, site: Site) -> dict[str, Manifest]:
+    """Return channel -> manifest of the release that dom0 pointed it at."""
+    found = {}
+    for channel in site.channels:
+        pointer = current(state, channel)
+        if pointer is not None:
+            found[channel] = state.release(pointer.release)
+    return found
 
 
 def before(state: State, channel: str) -> str:

@@ -1,7 +1,7 @@
 """``sys-pxe channel``: list, set, rollback."""
 
 from sys_pxe import names
-from sys_pxe.dom0 import channels
+from sys_pxe.dom0 import channels, ramcheck
 from sys_pxe.dom0.answers import ActivateAnswer
 from sys_pxe.dom0.context import Context, shown
 from sys_pxe.dom0.parsing import Args, Nouns, reader, verb
@@ -76,6 +76,7 @@ def _checked(context: Context, channel: str) -> str:
 def _set(context: Context, args: Args) -> None:
     channel = _checked(context, args.channel)
     release = names.parse_name(args.release, "RELEASE")
+    _warn(context, channel, release)
     _say(
         context,
         channels.activate(
@@ -90,6 +91,7 @@ def _rollback(context: Context, args: Args) -> None:
         release = channels.before(context.state, channel)
     else:
         release = names.parse_name(args.release, "RELEASE")
+    _warn(context, channel, release)
     done = channels.activate(
         context.state,
         channel,
@@ -99,6 +101,13 @@ def _rollback(context: Context, args: Args) -> None:
         rollback=True,
     )
     _say(context, done)
+
+
+def _warn(context: Context, channel: str, release: str) -> None:
+    """Warn of profiles on the channel that give dom0 too little for it."""
+    active = {channel: context.state.release(release)}
+    for text in ramcheck.warnings(context.site(), active):
+        context.warn(text)
 
 
 def _say(context: Context, done: ActivateAnswer) -> None:

@@ -8,7 +8,6 @@ from sys_pxe.dom0.answer_status import RemoteClient
 from sys_pxe.dom0.context import Context
 from sys_pxe.dom0.parsing import Args, Nouns, reader
 from sys_pxe.errors import InvalidInput, SysPxeError
-from sys_pxe.manifest import Manifest
 from sys_pxe.site import Client, Site
 
 
@@ -46,16 +45,6 @@ def _client(site: Site, name: str) -> Client:
             "'sys-pxe client list' shows those that there are",
         )
     return client
-
-
-def active(context: Context, site: Site) -> dict[str, Manifest]:
-    """Return channel -> manifest of the release that dom0 pointed it at."""
-    found = {}
-    for channel in site.channels:
-        pointer = channels.current(context.state, channel)
-        if pointer is not None:
-            found[channel] = context.state.release(pointer.release)
-    return found
 
 
 def _reports(context: Context) -> dict[str, RemoteClient]:
@@ -119,7 +108,7 @@ def _list(context: Context, _: Args) -> None:
 def _show(context: Context, args: Args) -> None:
     site = context.site()
     client = _client(site, args.name)
-    releases = active(context, site)
+    releases = channels.active(context.state, site)
     found = plan.boot_plan(site, client, releases)
     release = releases.get(found.settings.channel)
     need = ram.plan(found.settings, release) if release else None
@@ -151,7 +140,7 @@ def _render(context: Context, args: Args) -> None:
     client = _client(site, args.name)
     server = render.Server(http_port=args.http_port)
     files = render.client_files(
-        site, client.name, active(context, site), server
+        site, client.name, channels.active(context.state, site), server
     )
     if context.json:
         context.show_json({"files": files})

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sys_pxe import names
-from sys_pxe.dom0 import answers, build, push, squash
+from sys_pxe.dom0 import answers, build, push, ramcheck, squash
 from sys_pxe.dom0.context import Context, mib, shown
 from sys_pxe.dom0.parsing import Args, Nouns, reader, verb
 from sys_pxe.dom0.progress import duration
-from sys_pxe.errors import UsageError
+from sys_pxe.errors import SysPxeError, UsageError
+from sys_pxe.manifest import Manifest
 
 
 def add(nouns: Nouns) -> None:
@@ -78,6 +79,18 @@ def _build(context: Context, args: Args) -> None:
         f"valid until {names.format_time(made.expires)}, took "
         f"{duration(context.clock() - begun)}"
     )
+    _warn(context, made)
+
+
+def _warn(context: Context, made: Manifest) -> None:
+    """Warn of profiles that give dom0 too little for a release."""
+    try:
+        found = context.site()
+    except SysPxeError:
+        return  # a release can be built before there is a site
+    active = dict.fromkeys(found.channels, made)
+    for text in ramcheck.warnings(found, active):
+        context.warn(text)
 
 
 def _push(context: Context, args: Args) -> None:

@@ -1,10 +1,12 @@
 """``sys-pxe site``: check, push."""
 
 from sys_pxe import files, signature, site
-from sys_pxe.dom0 import answers, sitefile
+from sys_pxe.dom0 import answers, channels, ramcheck, sitefile
 from sys_pxe.dom0.context import Context
 from sys_pxe.dom0.parsing import Args, Nouns, reader, verb
 from sys_pxe.dom0.transport import payload_of
+from sys_pxe.errors import SysPxeError
+from sys_pxe.site import Site
 
 SERVICE = "syspxe.Site"
 
@@ -16,9 +18,25 @@ def add(nouns: Nouns) -> None:
     verb(verbs, "push", "check, sign and send the site file", _push)
 
 
+def _warn(context: Context, found: Site) -> list[str]:
+    """Warn where RAM will not do; return what was said.
+
+    A site can be checked by who cannot read the releases.
+    """
+    try:
+        active = channels.active(context.state, found)
+        said = ramcheck.warnings(found, active)
+    except (SysPxeError, OSError) as error:
+        said = [f"RAM was not checked: {error}"]
+    for text in said:
+        context.warn(text)
+    return said
+
+
 def _check(context: Context, _: Args) -> None:
     found = context.site()
     pool = found.network.pool
+    said = _warn(context, found)
     summary = {
         "file": str(context.site_file),
         "address": str(found.network.address),
@@ -27,6 +45,7 @@ def _check(context: Context, _: Args) -> None:
         "profiles": len(found.profiles),
         "clients": len(found.clients),
         "unknown_clients": found.unknown_clients or site.REFUSE,
+        "warnings": said,
     }
     if context.json:
         context.show_json(summary)
@@ -41,6 +60,7 @@ def _check(context: Context, _: Args) -> None:
 
 def _push(context: Context, _: Args) -> None:
     data, found = sitefile.load(context.site_file)
+    _warn(context, found)
     transport = context.transport()
     private = context.state.private_key
     serial = context.state.take_serial("site")

@@ -62,6 +62,10 @@ class Context:
         """Print lines for a person."""
         sys.stdout.write(text + "\n")
 
+    def warn(self, text: str) -> None:
+        """Say on stderr what a person should look at, also with --quiet."""
+        sys.stderr.write(f"sys-pxe: warning: {text}\n")
+
     def show_json(self, value: object) -> None:
         """Print a value as JSON; control characters come out escaped."""
         sys.stdout.write(json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,123 @@
+"""What site check and site push warn of, without failing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sys_pxe import files, site
+from sys_pxe.dom0 import build, channels, cli, ramcheck, sitefile, transports
+from sys_pxe.dom0.state import State
+from sys_pxe.site import Site
+from tests import documents
+from tests.dom0_world import NOW, SITE, Store, keep_release, new_state
+
+Run = Callable[..., int]
+SMALL = SITE.replace("2GiB", "512MiB")
+WARNING = (
+    "release r1 needs 577 MiB of RAM in dom0 (320 running system, 1 dom0-root,"
+    " 256 overlay), profile office gives it 387 MiB; set ram.dom0 in the "
+    "profile to 707MiB or more"
+)
+
+
+def a_site(text: str) -> Site:
+    return site.parse(sitefile.parse(text.encode(), "site.yaml"))
+
+
+def test_a_profile_that_is_too_small_is_named_with_both_numbers() -> None:
+    active = {"stable": documents.release()}
+    assert ramcheck.warnings(a_site(SMALL), active) == [WARNING]
+    assert ramcheck.warnings(a_site(SITE), active) == []
+
+
+def test_a_channel_without_a_release_has_no_plan() -> None:
+    active = {"testing": documents.release()}
+    assert ramcheck.plans(a_site(SMALL), active) == {}
+
+
+def test_only_profiles_that_a_pc_can_get_count() -> None:
+    active = {"stable": documents.release()}
+    assert set(ramcheck.plans(a_site(SITE), active)) == {"office"}
+    for_all = SITE.replace("unknown_clients: refuse", "unknown_clients: base")
+    assert set(ramcheck.plans(a_site(for_all), active)) == {"base", "office"}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    found = new_state(tmp_path / "state")
+    keep_release(found, "r1")
+    return found
+
+
+@pytest.fixture
+def store(state: State, monkeypatch: pytest.MonkeyPatch) -> Store:
+    found = Store(state.public_key)
+    found.releases["r1"] = state.release("r1")
+    channels.activate(state, "stable", "r1", found, NOW)
+    monkeypatch.setattr(
+        transports, "choose", lambda spec, say, *, start=True: found
+    )
+    return found
+
+
+@pytest.fixture
+def run(state: State, tmp_path: Path) -> Run:
+    path = tmp_path / "site.yaml"
+    files.write(path, SMALL.encode())
+    base = ["--state", str(state.root), "--site", str(path)]
+    return lambda *words: cli.main([*base, "--transport", "x", *words])
+
+
+def test_a_site_is_checked_and_pushed_all_the_same(
+    run: Run, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["site", "check"], ["--quiet", "site", "push"]):
+        assert run(*words) == 0
+        said = capsys.readouterr()
+        assert said.err == f"sys-pxe: warning: {WARNING}\n"
+    assert store.site_serial == 1
+    assert run("site", "check", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [WARNING]
+
+
+@pytest.mark.usefixtures("store")
+def test_who_cannot_read_a_release_can_check_a_site(
+    run: Run, state: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write(state.release_folder("r1") / "manifest", b"nonsense\n")
+    assert run("site", "check") == 0
+    assert "warning: RAM was not checked: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["set", "rollback"])
+def test_a_channel_is_set_all_the_same(
+    run: Run, store: Store, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert run("channel", verb, "stable", "r1") == 0
+    assert capsys.readouterr().err == f"sys-pxe: warning: {WARNING}\n"
+    assert run("channel", verb, "testing", "r1") == 0
+    assert capsys.readouterr().err == ""
+    assert set(store.channels) == {"stable", "testing"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [(SMALL, f"sys-pxe: warning: {WARNING}\n"), ("", "")]
+)
+def test_a_built_release_is_held_against_the_site_if_there_is_one(
+    run: Run,
+    state: State,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    told: str,
+) -> None:
+    files.write(tmp_path / "site.yaml", text.encode())
+    made = state.release("r1")
+    monkeypatch.setattr(build, "build", lambda *_: made)
+    assert run("release", "build", "r1", "--from", "/nowhere") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("release r1 built: ")
+    assert said.err == told
