@@ -103,6 +103,7 @@ def events(store: Store) -> dict[str, object]:
 
 def _hint(values: dict[str, object]) -> dict[str, object]:
     """Say null where a client named nothing."""
-    for key in ("client", "release", "stage"):
-        values[key] = values[key] or None
+    for key in ("client", "release", "stage", "dom0_mib", "pc_mib"):
+        if key in values:
+            values[key] = values[key] or None
     return values

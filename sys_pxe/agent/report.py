@@ -15,6 +15,7 @@ from sys_pxe.site import load_json
 STAGES = ("network", "manifest", "ram", "fetch", "root", "handover", "failed")
 MESSAGE_MAX = 200
 SECONDS_MAX = 10_000_000
+RAM_MAX_MIB = 1 << 30
 UNKNOWN_MAX = 256
 EVENTS_MAX = 5000
 EVENTS_SHOWN = 1000
@@ -24,7 +25,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS clients (
     mac TEXT PRIMARY KEY, client TEXT NOT NULL, release TEXT NOT NULL,
     stage TEXT NOT NULL, bytes INTEGER NOT NULL, total INTEGER NOT NULL,
-    seconds INTEGER NOT NULL, message TEXT NOT NULL, seen INTEGER NOT NULL
+    seconds INTEGER NOT NULL, message TEXT NOT NULL, seen INTEGER NOT NULL,
+    dom0_mib INTEGER NOT NULL DEFAULT 0, pc_mib INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, seen INTEGER NOT NULL,
@@ -32,11 +34,16 @@ CREATE TABLE IF NOT EXISTS events (
     stage TEXT NOT NULL, seconds INTEGER NOT NULL, message TEXT NOT NULL
 );
 """
+# columns that a database of an older agent lacks
+_ADDED = ("dom0_mib", "pc_mib")
 
 
 @dataclass(frozen=True)
 class Report:
-    """One report; texts that were not given are empty, numbers 0."""
+    """One report; texts that were not given are empty, numbers 0.
+
+    ``dom0_mib`` is what dom0's kernel has, ``pc_mib`` what is plugged in.
+    """
 
     mac: str
     client: str
@@ -46,6 +53,8 @@ class Report:
     total: int
     seconds: int
     message: str
+    dom0_mib: int
+    pc_mib: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ def parse(untrusted: bytes) -> Report:
         total=number("total", names.SIZE_MAX),
         seconds=number("seconds", SECONDS_MAX),
         message=names.printable(message, MESSAGE_MAX),
+        dom0_mib=number("dom0_mib", RAM_MAX_MIB),
+        pc_mib=number("pc_mib", RAM_MAX_MIB),
     )
     table.done()
     return found
@@ -143,8 +154,10 @@ class Reports:
         ).fetchone()
         self._db.execute("BEGIN")
         self._db.execute(
-            "INSERT OR REPLACE INTO clients VALUES (:mac, :client, :release,"
-            " :stage, :bytes, :total, :seconds, :message, :seen)",
+            "INSERT OR REPLACE INTO clients (mac, client, release, stage,"
+            " bytes, total, seconds, message, dom0_mib, pc_mib, seen) VALUES"
+            " (:mac, :client, :release, :stage, :bytes, :total, :seconds,"
+            " :message, :dom0_mib, :pc_mib, :seen)",
             values,
         )
         if last is None or last != (
@@ -182,9 +195,13 @@ class Reports:
 def read_states(path: Path) -> list[LastState]:
     """Return every client's last state, named ones first."""
     with _reader(path) as database:
+        # a service may be newer than the daemon that made the database
+        old = set(_missing(database))
+        added = ", ".join(f"0 AS {c}" if c in old else c for c in _ADDED)
         rows = database.execute(
-            "SELECT mac, client, release, stage, bytes, total, seconds,"
-            " message, seen FROM clients ORDER BY client = '', client, mac"
+            "SELECT mac, client, release, stage, bytes, total, seconds,"  # noqa: S608 (our own words)
+            f" message, {added}, seen FROM clients"
+            " ORDER BY client = '', client, mac"
         )
         return [LastState(*row) for row in rows]
 
@@ -207,7 +224,19 @@ def _made(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA synchronous=NORMAL")
     database.execute("PRAGMA journal_size_limit=4194304")
     database.executescript(_SCHEMA)
+    for column in _missing(database):
+        database.execute(
+            f"ALTER TABLE clients ADD COLUMN {column} INTEGER NOT NULL"
+            " DEFAULT 0"
+        )
     return database
+
+
+def _missing(database: sqlite3.Connection) -> list[str]:
+    """Return the columns that a database of an older agent lacks."""
+    rows = database.execute("SELECT name FROM pragma_table_info('clients')")
+    known = {name for (name,) in rows}
+    return [column for column in _ADDED if column not in known]
 
 
 class _reader:  # noqa: N801

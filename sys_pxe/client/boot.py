@@ -30,6 +30,7 @@ from sys_pxe.client import (
     memory,
     pci,
     report,
+    smbios,
 )
 from sys_pxe.client.screen import State
 from sys_pxe.document import DOCUMENT_MAX
@@ -66,6 +67,9 @@ class Boot:
         self.facts = Facts()
         self._show = show
         self._reported = 0.0
+        self._ram = {"dom0_mib": memory.total_mib()}
+        if (pc_mib := smbios.pc_mib()) is not None:
+            self._ram["pc_mib"] = pc_mib
         self.pinned = identity.read()
         self.state.release = self.pinned.release
 
@@ -241,6 +245,7 @@ class Boot:
             self.facts.server,
             {
                 **name,
+                **self._ram,
                 "mac": self.facts.boot_card.mac,
                 "release": self.pinned.release,
                 "stage": stage,

@@ -16,6 +16,7 @@ from sys_pxe.fields import Table
 STAGES = ("network", "manifest", "ram", "fetch", "root", "handover", "failed")
 MESSAGE_MAX = 200
 TIME_MAX = 1 << 40
+RAM_MAX_MIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class RemoteService:
 class RemoteClient:
     """A client's last report: a hint that nobody vouches for.
 
-    Sizes in bytes, ``seen`` in seconds since 1970.
+    Sizes in bytes, ``seen`` in seconds since 1970. ``dom0_mib`` is the RAM
+    that dom0's kernel has, ``pc_mib`` what is plugged into the PC.
     """
 
     client: str | None
@@ -51,6 +53,8 @@ class RemoteClient:
     seconds: int
     message: str
     seen: int
+    dom0_mib: int | None = None
+    pc_mib: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,13 @@ def _client(table: Table) -> RemoteClient:
         table.number("seconds", 0, COUNT_MAX),
         names.printable(table.text("message"), MESSAGE_MAX),
         table.number("seen", 0, TIME_MAX),
+        _ram(table, "dom0_mib"),
+        _ram(table, "pc_mib"),
     )
     table.done()
     return found
+
+
+def _ram(table: Table, key: str) -> int | None:
+    """Return a size in MiB; None where a client, or its agent, told none."""
+    return None if table.null(key) else table.number(key, 1, RAM_MAX_MIB)

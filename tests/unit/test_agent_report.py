@@ -27,15 +27,18 @@ def request(body: bytes, head: bytes = b"POST /report HTTP/1.0") -> bytes:
 def test_a_full_report_is_read() -> None:
     found = report.parse(
         wire(client="desk-01", release="r1", stage="fetch", bytes=5,
-             total=10, seconds=1.6, message="half")
+             total=10, seconds=1.6, message="half", dom0_mib=1397,
+             pc_mib=2048)
     )  # fmt: skip
     assert found == report.Report(
-        MAC, "desk-01", "r1", "fetch", 5, 10, 2, "half"
+        MAC, "desk-01", "r1", "fetch", 5, 10, 2, "half", 1397, 2048
     )
 
 
 def test_only_the_mac_is_needed() -> None:
-    assert report.parse(wire()) == report.Report(MAC, "", "", "", 0, 0, 0, "")
+    assert report.parse(wire()) == report.Report(
+        MAC, "", "", "", 0, 0, 0, "", 0, 0
+    )
 
 
 def test_a_message_is_cut_and_made_printable() -> None:
@@ -64,6 +67,10 @@ def test_a_message_is_cut_and_made_printable() -> None:
         wire(seconds=1e300),
         wire(seconds=float("nan")),
         wire(seconds="1"),
+        wire(dom0_mib=-1),
+        wire(dom0_mib=1.5),
+        wire(pc_mib=1 << 40),
+        wire(pc_mib="2GiB"),
         wire(client="../x"),
         wire(release="R 1"),
         wire(message=["x"]),
@@ -189,3 +196,36 @@ def test_readers_cannot_write(tmp_path: Path) -> None:
         pytest.raises(sqlite3.OperationalError),
     ):
         database.execute("DELETE FROM clients")
+
+
+OLD_SCHEMA = """
+CREATE TABLE clients (
+    mac TEXT PRIMARY KEY, client TEXT NOT NULL, release TEXT NOT NULL,
+    stage TEXT NOT NULL, bytes INTEGER NOT NULL, total INTEGER NOT NULL,
+    seconds INTEGER NOT NULL, message TEXT NOT NULL, seen INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO clients VALUES
+    ('52:54:00:00:00:07', 'desk-07', 'r1', 'fetch', 1, 2, 3, 'half', 100);
+"""
+
+
+def test_the_database_of_an_older_agent_is_read_and_brought_up(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state.sqlite"
+    with sqlite3.connect(path) as database:
+        database.executescript(OLD_SCHEMA)
+    old = report.LastState(
+        "52:54:00:00:00:07", "desk-07", "r1", "fetch", 1, 2, 3, "half", 0, 0,
+        seen=100,
+    )  # fmt: skip
+    # by a service while the old daemon still runs
+    assert report.read_states(path) == [old]
+    reports = Reports(path)
+    assert report.read_states(path) == [old]
+    add(reports, 200, "desk-07", old.mac, dom0_mib=1397, pc_mib=2048)
+    (state,) = report.read_states(path)
+    assert (state.dom0_mib, state.pc_mib, state.seen) == (1397, 2048, 200)
+    reports.close()
+    Reports(path).close()
+    assert report.read_states(path) == [state]

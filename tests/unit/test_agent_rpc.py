@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sys_pxe import run
-from sys_pxe.agent import overview, rpc
+from sys_pxe.agent import overview, report, rpc
 from sys_pxe.agent.store import SIGNED_MAX
 from sys_pxe.errors import SysPxeError
 from tests.agent_world import REPOSITORY, World
@@ -67,6 +67,24 @@ def test_the_whole_story(world: World) -> None:
         "releases": [], "chunks": 0, "bytes": 0,
     }  # fmt: skip
     assert ask(world, "syspxe.Events") == {"events": []}
+
+
+def test_what_a_client_did_not_tell_is_null(world: World) -> None:
+    reports = report.Reports(world.store.database)
+    for number, ram in ((1, {"dom0_mib": 1397, "pc_mib": 2048}), (2, {})):
+        text = json.dumps({"mac": f"52:54:00:00:00:0{number}", **ram})
+        reports.add(report.parse(text.encode()), None, number)
+    reports.close()
+    rows = ask(world, "syspxe.Status")["clients"]
+    assert isinstance(rows, list)
+    assert [(r["dom0_mib"], r["pc_mib"]) for r in rows] == [
+        (1397, 2048),
+        (None, None),
+    ]
+    assert rows[0]["client"] is rows[0]["release"] is None
+    events = ask(world, "syspxe.Events")["events"]
+    assert isinstance(events, list)
+    assert "pc_mib" not in events[0]
 
 
 def test_a_release_under_way_is_listed_with_what_it_lacks(

@@ -44,6 +44,19 @@ def test_good_answers_are_read() -> None:
     assert status.clients[0].client is None
 
 
+def test_a_clients_ram_is_known_or_not() -> None:
+    for told, want in (
+        ({}, (None, None)),
+        ({"dom0_mib": None, "pc_mib": None}, (None, None)),
+        ({"dom0_mib": 1397, "pc_mib": 2048}, (1397, 2048)),
+    ):
+        rows = [{**CLIENT, **told}]
+        (found,) = answer_status.parse(
+            text({**STATUS, "clients": rows})
+        ).clients
+        assert (found.dom0_mib, found.pc_mib) == want
+
+
 @pytest.mark.parametrize(
     "untrusted",
     [
@@ -115,6 +128,9 @@ def test_a_push_answer_lacks_nothing(key: str) -> None:
         {"stage": "owned"},
         {"bytes": -1},
         {"seen": 1 << 60},
+        {"dom0_mib": 0},
+        {"dom0_mib": "1"},
+        {"pc_mib": 1 << 40},
         {"message": None},
         {"more": 1},
     ],
