@@ -101,6 +101,7 @@ class Store:
         self.calls: list[tuple[str, str | None]] = []
         self.cut_after: int | None = None
         self.deaf = False
+        self.client_ram: dict[str, int | None] = {}
         self.forced: dict[str, bytes | SysPxeError] = {}
 
     def call(
@@ -216,6 +217,9 @@ class Store:
                     "seconds": 4,
                     "message": "\x1b[2Jhello",
                     "seen": NOW - 65,
+                    "dom0_mib": None,
+                    "pc_mib": None,
+                    **self.client_ram,
                 }
             ],
             "disk": {"free": 1 << 30, "chunks": 1 << 20},

@@ -4,10 +4,9 @@ from dataclasses import asdict
 
 from sys_pxe import names, plan, ram, render
 from sys_pxe.dom0 import channels, cmd_status
-from sys_pxe.dom0.answer_status import RemoteClient
 from sys_pxe.dom0.context import Context
 from sys_pxe.dom0.parsing import Args, Nouns, reader
-from sys_pxe.errors import InvalidInput, SysPxeError
+from sys_pxe.errors import InvalidInput
 from sys_pxe.site import Client, Site
 
 
@@ -47,24 +46,9 @@ def _client(site: Site, name: str) -> Client:
     return client
 
 
-def _reports(context: Context) -> dict[str, RemoteClient]:
-    """Return MAC -> last report; nothing without a transport.
-
-    A list starts no qube.
-    """
-    if not context.has_transport:
-        return {}
-    try:
-        found = cmd_status.fetch(context, start=False)
-    except SysPxeError as error:
-        context.reporter.step(f"sys-pxe: no reports: {error.message}")
-        return {}
-    return {report.mac: report for report in found.clients}
-
-
 def _list(context: Context, _: Args) -> None:
     site = context.site()
-    reports = _reports(context)
+    reports = {r.mac: r for r in cmd_status.reports(context)}
     clients = [client for _, client in sorted(site.clients.items())]
     if context.json:
         rows = []

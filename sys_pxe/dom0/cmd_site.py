@@ -1,7 +1,7 @@
 """``sys-pxe site``: check, push."""
 
 from sys_pxe import files, signature, site
-from sys_pxe.dom0 import answers, channels, ramcheck, sitefile
+from sys_pxe.dom0 import answers, channels, cmd_status, ramcheck, sitefile
 from sys_pxe.dom0.context import Context
 from sys_pxe.dom0.parsing import Args, Nouns, reader, verb
 from sys_pxe.dom0.transport import payload_of
@@ -25,7 +25,8 @@ def _warn(context: Context, found: Site) -> list[str]:
     """
     try:
         active = channels.active(context.state, found)
-        said = ramcheck.warnings(found, active)
+        reports = cmd_status.reports(context)
+        said = ramcheck.warnings(found, active, reports)
     except (SysPxeError, OSError) as error:
         said = [f"RAM was not checked: {error}"]
     for text in said:
@@ -60,7 +61,6 @@ def _check(context: Context, _: Args) -> None:
 
 def _push(context: Context, _: Args) -> None:
     data, found = sitefile.load(context.site_file)
-    _warn(context, found)
     transport = context.transport()
     private = context.state.private_key
     serial = context.state.take_serial("site")
@@ -73,3 +73,4 @@ def _push(context: Context, _: Args) -> None:
         f"site {serial} is in use: {len(found.clients)} clients, "
         f"{len(found.profiles)} profiles"
     )
+    _warn(context, found)

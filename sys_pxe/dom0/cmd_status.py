@@ -8,7 +8,7 @@ from sys_pxe.dom0.context import Context, mib
 from sys_pxe.dom0.parsing import Args, Nouns, only
 from sys_pxe.dom0.progress import duration
 from sys_pxe.dom0.transport import NotRunning
-from sys_pxe.errors import Busy
+from sys_pxe.errors import Busy, SysPxeError
 
 # A client that boots reports every few seconds; one that was switched off
 # does not say so.
@@ -42,6 +42,20 @@ def fetch(context: Context, *, start: bool = True) -> Status:
     """Return the state of the sys-pxe qube; see Context.transport."""
     transport = context.transport(start=start)
     return answer_status.parse(transport.call("syspxe.Status"))
+
+
+def reports(context: Context) -> tuple[RemoteClient, ...]:
+    """Return the clients' last reports; nothing without a transport.
+
+    A look at them starts no qube, and never fails.
+    """
+    if not context.has_transport:
+        return ()
+    try:
+        return fetch(context, start=False).clients
+    except SysPxeError as error:
+        context.reporter.step(f"sys-pxe: no reports: {error.message}")
+        return ()
 
 
 def client_row(client: RemoteClient, now: int) -> tuple[object, ...]:

@@ -1,12 +1,16 @@
 """Warnings before PCs are restarted: where RAM will not do. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from sys_pxe import plan, ram
-from sys_pxe.errors import SysPxeError
+from sys_pxe.dom0.answer_status import RemoteClient
+from sys_pxe.errors import InvalidInput, SysPxeError
 from sys_pxe.manifest import Manifest
 from sys_pxe.ram import RamPlan
 from sys_pxe.site import Site
+
+CLIENTS_SHOWN = 20
 
 
 def plans(site: Site, active: Mapping[str, Manifest]) -> dict[str, RamPlan]:
@@ -17,18 +21,62 @@ def plans(site: Site, active: Mapping[str, Manifest]) -> dict[str, RamPlan]:
         used.add(site.unknown_clients)
     found = {}
     for name in sorted(used):
-        settings = plan.settings(site, name)
-        if settings.channel in active:
-            found[name] = ram.plan(settings, active[settings.channel])
-    return found
-
-
-def warnings(site: Site, active: Mapping[str, Manifest]) -> list[str]:
-    """Return a line for each profile whose dom0 has too little RAM."""
-    found = []
-    for one in plans(site, active).values():
         try:
-            ram.check_profile(one)
-        except SysPxeError as error:
-            found.append(f"{error.message}; {error.hint}")
+            settings = plan.settings(site, name)
+            if settings.channel in active:
+                found[name] = ram.plan(settings, active[settings.channel])
+        except InvalidInput:
+            continue  # no channel, or no root: who uses them refuses them
     return found
+
+
+def warnings(
+    site: Site,
+    active: Mapping[str, Manifest],
+    reports: Iterable[RemoteClient] = (),
+) -> list[str]:
+    """Return a line for each profile whose dom0 has too little RAM, and for
+    each client whose last report shows too little for its profile."""
+    found: list[str] = []
+    known = plans(site, active)
+    for one in known.values():
+        found += _said(partial(ram.check_profile, one))
+    lacking: list[str] = []
+    for report in sorted(reports, key=lambda r: (r.client or "", r.mac)):
+        client = site.by_mac(report.mac)
+        profile = client.profile if client else site.unknown_clients
+        name = client.name if client else report.mac
+        plan_of = known.get(profile or "")
+        # a profile that is too small was told of above
+        if plan_of is not None and plan_of.fits_dom0:
+            said = _said(partial(_check, plan_of, report))
+            lacking += [f"{name}: {text}" for text in said]
+    more = len(lacking) - CLIENTS_SHOWN
+    if more > 0:
+        lacking[CLIENTS_SHOWN:] = [f"and {more} more clients have too little"]
+    return found + lacking
+
+
+def _said(check: Callable[[], None]) -> list[str]:
+    try:
+        check()
+    except SysPxeError as error:
+        return [f"{error.message}; {error.hint}"]
+    return []
+
+
+def _check(found: RamPlan, report: RemoteClient) -> None:
+    """Raise SysPxeError if a report shows too little RAM for a plan.
+
+    What its dom0 had counts only where the RAM of the PC is not known: it was
+    what its profile gave it then.
+    """
+    if report.pc_mib is not None:
+        ram.check_pc(found, report.pc_mib)
+    elif report.dom0_mib is not None:
+        ram.check_dom0(
+            found,
+            report.dom0_mib,
+            hint="so it was at its last boot; put more RAM into the PC, unless "
+            "ram.dom0 was raised since then",
+        )

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sys_pxe import files, site
 from sys_pxe.dom0 import build, channels, cli, ramcheck, sitefile, transports
+from sys_pxe.dom0.answer_status import RemoteClient
 from sys_pxe.dom0.state import State
+from sys_pxe.errors import SysPxeError
 from sys_pxe.site import Site
 from tests import documents
 from tests.dom0_world import NOW, SITE, Store, keep_release, new_state
@@ -37,11 +40,74 @@ def test_a_channel_without_a_release_has_no_plan() -> None:
     assert ramcheck.plans(a_site(SMALL), active) == {}
 
 
+def test_what_cannot_be_planned_is_left_to_who_uses_it() -> None:
+    rootless = replace(documents.release(), artifacts=())
+    assert ramcheck.plans(a_site(SITE), {"stable": rootless}) == {}
+    bare = SITE.replace("clients:", "  bare: {qubes: [x]}\nclients:", 1)
+    bare = bare.replace("unknown_clients: refuse", "unknown_clients: bare")
+    active = {"stable": documents.release()}
+    assert set(ramcheck.plans(a_site(bare), active)) == {"office"}
+
+
 def test_only_profiles_that_a_pc_can_get_count() -> None:
     active = {"stable": documents.release()}
     assert set(ramcheck.plans(a_site(SITE), active)) == {"office"}
     for_all = SITE.replace("unknown_clients: refuse", "unknown_clients: base")
     assert set(ramcheck.plans(a_site(for_all), active)) == {"base", "office"}
+
+
+def a_report(
+    dom0_mib: int | None = None,
+    pc_mib: int | None = None,
+    mac: str = "52:54:00:00:00:01",
+) -> RemoteClient:
+    return RemoteClient(
+        None, mac, "r1", "handover", 1, 1, 1, "", NOW, dom0_mib, pc_mib
+    )
+
+
+def told(*reports: RemoteClient, text: str = SITE) -> list[str]:
+    active = {"stable": documents.release()}
+    return ramcheck.warnings(a_site(text), active, reports)
+
+
+def test_a_pc_that_is_too_small_for_its_profile_is_named() -> None:
+    assert told(a_report(1900, 2211)) == []
+    (line,) = told(a_report(1900, 2210))
+    assert line.startswith(
+        "desk-01: profile office needs a PC with 2211 MiB of RAM (2048 dom0, "
+        "163 Xen), this one has 2210 MiB; "
+    )
+
+
+def test_what_dom0_had_counts_where_the_pc_is_not_known() -> None:
+    assert told(a_report(577)) == []
+    assert told(a_report(576, 2211)) == []
+    assert told(a_report()) == []
+    (line,) = told(a_report(576))
+    assert line.startswith("desk-01: release r1 needs 577 MiB of RAM in dom0 ")
+    assert "gives it 576 MiB; so it was at its last boot" in line
+
+
+def test_a_profile_that_is_too_small_is_told_once_and_not_per_client() -> None:
+    assert told(a_report(270, 1024), text=SMALL) == [WARNING]
+
+
+def test_a_stranger_counts_where_strangers_have_a_profile() -> None:
+    stranger = a_report(pc_mib=512, mac="52:54:00:00:00:99")
+    assert told(stranger) == []
+    for_all = SITE.replace("unknown_clients: refuse", "unknown_clients: base")
+    (line,) = told(stranger, text=for_all)
+    assert line.startswith("52:54:00:00:00:99: profile base needs a PC with ")
+
+
+def test_a_room_of_small_pcs_does_not_flood_the_terminal() -> None:
+    for_all = SITE.replace("unknown_clients: refuse", "unknown_clients: base")
+    many = [a_report(pc_mib=512, mac=f"52:54:00:00:01:{n:02x}")
+            for n in range(30)]  # fmt: skip
+    lines = told(*many, text=for_all)
+    assert len(lines) == ramcheck.CLIENTS_SHOWN + 1
+    assert lines[-1] == "and 10 more clients have too little"
 
 
 @pytest.fixture
@@ -89,6 +155,32 @@ def test_who_cannot_read_a_release_can_check_a_site(
     files.write(state.release_folder("r1") / "manifest", b"nonsense\n")
     assert run("site", "check") == 0
     assert "warning: RAM was not checked: " in capsys.readouterr().err
+
+
+def test_site_push_warns_by_the_last_report_and_check_too(
+    run: Run, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write(tmp_path / "site.yaml", SITE.encode())
+    store.client_ram = {"dom0_mib": 900, "pc_mib": 1024}
+    for verb in ("push", "check"):
+        assert run("site", verb) == 0
+        said = capsys.readouterr().err
+        assert said.startswith("sys-pxe: warning: desk-01: profile office ")
+        assert "2211 MiB" in said
+        assert "1024 MiB" in said
+    store.client_ram = {"dom0_mib": 1900, "pc_mib": 4096}
+    assert run("site", "push") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_site_is_pushed_and_checked_without_reports(
+    run: Run, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write(tmp_path / "site.yaml", SITE.encode())
+    store.forced["syspxe.Status"] = SysPxeError("no answer")
+    for verb in ("push", "check"):
+        assert run("site", verb) == 0
+        assert capsys.readouterr().err == "sys-pxe: no reports: no answer\n"
 
 
 @pytest.mark.parametrize("verb", ["set", "rollback"])
