@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS clients (
     mac TEXT PRIMARY KEY, client TEXT NOT NULL, release TEXT NOT NULL,
     stage TEXT NOT NULL, bytes INTEGER NOT NULL, total INTEGER NOT NULL,
     seconds INTEGER NOT NULL, message TEXT NOT NULL, seen INTEGER NOT NULL,
-    dom0_mib INTEGER NOT NULL DEFAULT 0, pc_mib INTEGER NOT NULL DEFAULT 0
+    dom0_mib INTEGER NOT NULL, pc_mib INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, seen INTEGER NOT NULL,
@@ -34,8 +34,6 @@ CREATE TABLE IF NOT EXISTS events (
     stage TEXT NOT NULL, seconds INTEGER NOT NULL, message TEXT NOT NULL
 );
 """
-# columns that a database of an older agent lacks
-_ADDED = ("dom0_mib", "pc_mib")
 
 
 @dataclass(frozen=True)
@@ -195,12 +193,9 @@ class Reports:
 def read_states(path: Path) -> list[LastState]:
     """Return every client's last state, named ones first."""
     with _reader(path) as database:
-        # a service may be newer than the daemon that made the database
-        old = set(_missing(database))
-        added = ", ".join(f"0 AS {c}" if c in old else c for c in _ADDED)
         rows = database.execute(
-            "SELECT mac, client, release, stage, bytes, total, seconds,"  # noqa: S608 (our own words)
-            f" message, {added}, seen FROM clients"
+            "SELECT mac, client, release, stage, bytes, total, seconds,"
+            " message, dom0_mib, pc_mib, seen FROM clients"
             " ORDER BY client = '', client, mac"
         )
         return [LastState(*row) for row in rows]
@@ -224,19 +219,7 @@ def _made(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA synchronous=NORMAL")
     database.execute("PRAGMA journal_size_limit=4194304")
     database.executescript(_SCHEMA)
-    for column in _missing(database):
-        database.execute(
-            f"ALTER TABLE clients ADD COLUMN {column} INTEGER NOT NULL"
-            " DEFAULT 0"
-        )
     return database
-
-
-def _missing(database: sqlite3.Connection) -> list[str]:
-    """Return the columns that a database of an older agent lacks."""
-    rows = database.execute("SELECT name FROM pragma_table_info('clients')")
-    known = {name for (name,) in rows}
-    return [column for column in _ADDED if column not in known]
 
 
 class _reader:  # noqa: N801

@@ -8,7 +8,7 @@ import pytest
 
 from sys_pxe import manifest, signature
 from sys_pxe.lab.machine import Machine
-from sys_pxe.lab.world import BOOT_SECONDS, DESKS, IN_RAM, World
+from sys_pxe.lab.world import BOOT_SECONDS, DESKS, IN_RAM, RAM_MIB, World
 
 DESK = DESKS[0]
 ETHERNET, IDE = "0200", "0101"
@@ -100,6 +100,9 @@ def test_the_server_saw_it_through_to_the_handover(
     row = world.client_row(DESK)
     assert (row["stage"], row["release"]) == ("handover", "r1")
     assert row["bytes"] == row["total"] == ready.own["bytes_received"]
+    # dom0's by its kernel, the PC's by the firmware's tables
+    assert row["dom0_mib"] == ready.own["dom0_mib"]
+    assert row["pc_mib"] == RAM_MIB
 
 
 def test_the_screen_is_a_login_that_names_the_release(

@@ -198,34 +198,11 @@ def test_readers_cannot_write(tmp_path: Path) -> None:
         database.execute("DELETE FROM clients")
 
 
-OLD_SCHEMA = """
-CREATE TABLE clients (
-    mac TEXT PRIMARY KEY, client TEXT NOT NULL, release TEXT NOT NULL,
-    stage TEXT NOT NULL, bytes INTEGER NOT NULL, total INTEGER NOT NULL,
-    seconds INTEGER NOT NULL, message TEXT NOT NULL, seen INTEGER NOT NULL
-) WITHOUT ROWID;
-INSERT INTO clients VALUES
-    ('52:54:00:00:00:07', 'desk-07', 'r1', 'fetch', 1, 2, 3, 'half', 100);
-"""
-
-
-def test_the_database_of_an_older_agent_is_read_and_brought_up(
-    tmp_path: Path,
-) -> None:
+def test_the_ram_of_a_client_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    with sqlite3.connect(path) as database:
-        database.executescript(OLD_SCHEMA)
-    old = report.LastState(
-        "52:54:00:00:00:07", "desk-07", "r1", "fetch", 1, 2, 3, "half", 0, 0,
-        seen=100,
-    )  # fmt: skip
-    # by a service while the old daemon still runs
-    assert report.read_states(path) == [old]
     reports = Reports(path)
-    assert report.read_states(path) == [old]
-    add(reports, 200, "desk-07", old.mac, dom0_mib=1397, pc_mib=2048)
+    mac = "52:54:00:00:00:07"
+    add(reports, 200, "desk-07", mac, dom0_mib=1397, pc_mib=2048)
+    reports.close()
     (state,) = report.read_states(path)
     assert (state.dom0_mib, state.pc_mib, state.seen) == (1397, 2048, 200)
-    reports.close()
-    Reports(path).close()
-    assert report.read_states(path) == [state]
