@@ -61,7 +61,7 @@ def test_too_little_ram_is_refused_before_the_download(world: World) -> None:
         said = failure_of(machine)
         assert "MiB of RAM in dom0" in said
         assert "this PC gives it" in said
-        assert "hint: raise ram.dom0" in said
+        assert "hint: set ram.dom0 in the client's profile to" in said
         assert machine.console.text.find("sys-pxe: Download") == -1
         row = world.client_row(SMALL)
         assert row["stage"] == "failed"
