@@ -7,7 +7,7 @@ sys-pxe:
   # The card's address: network.address of /etc/sys-pxe/site.yaml.
   address: 192.0.2.1/24
 
-  # What tpl-sys-pxe is cloned from: debian-13-minimal or fedora-43-minimal.
+  # What tpl-sys-pxe is cloned from; fedora-43-minimal was never tried.
   base_template: debian-13-minimal
 
   # Room for releases, at least twice the largest. It can grow, never shrink.
