@@ -15,7 +15,6 @@ from sys_pxe.site import load_json
 STAGES = ("network", "manifest", "ram", "fetch", "root", "handover", "failed")
 MESSAGE_MAX = 200
 SECONDS_MAX = 10_000_000
-RAM_MAX_MIB = 1 << 30
 UNKNOWN_MAX = 256
 EVENTS_MAX = 5000
 EVENTS_SHOWN = 1000
@@ -106,8 +105,8 @@ def parse(untrusted: bytes) -> Report:
         total=number("total", names.SIZE_MAX),
         seconds=number("seconds", SECONDS_MAX),
         message=names.printable(message, MESSAGE_MAX),
-        dom0_mib=number("dom0_mib", RAM_MAX_MIB),
-        pc_mib=number("pc_mib", RAM_MAX_MIB),
+        dom0_mib=number("dom0_mib", names.REPORTED_RAM_MAX_MIB),
+        pc_mib=number("pc_mib", names.REPORTED_RAM_MAX_MIB),
     )
     table.done()
     return found

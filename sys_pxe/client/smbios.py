@@ -7,12 +7,11 @@ whole PC: what is plugged in, also what firmware and graphics keep of it.
 from collections.abc import Iterator
 from pathlib import Path
 
-from sys_pxe import files
+from sys_pxe import files, names
 from sys_pxe.errors import SysPxeError
 
 TABLE = Path("/sys/firmware/dmi/tables/DMI")
 _TABLE_MAX = 1 << 20
-_RAM_MAX_MIB = 1 << 30
 # types of structures, and the use of an array: 7.17, 7.18, 7.45
 _ARRAY, _DEVICE, _END = 16, 17, 127
 _SYSTEM_MEMORY = 3
@@ -62,9 +61,10 @@ def parse(untrusted: bytes) -> int | None:
         if part[0] == _DEVICE and _word(part, 4) in arrays:
             sizes.append(_device_mib(part))
     known = [size for size in sizes if size is not None]
-    if len(known) < len(sizes) or not 0 < sum(known) <= _RAM_MAX_MIB:
+    total = sum(known)
+    if len(known) < len(sizes) or not 0 < total <= names.REPORTED_RAM_MAX_MIB:
         return None
-    return sum(known)
+    return total
 
 
 def pc_mib(table: Path = TABLE) -> int | None:

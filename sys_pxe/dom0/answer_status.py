@@ -16,7 +16,6 @@ from sys_pxe.fields import Table
 STAGES = ("network", "manifest", "ram", "fetch", "root", "handover", "failed")
 MESSAGE_MAX = 200
 TIME_MAX = 1 << 40
-RAM_MAX_MIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -147,4 +146,6 @@ def _client(table: Table) -> RemoteClient:
 
 def _ram(table: Table, key: str) -> int | None:
     """Return a size in MiB; None where a client, or its agent, told none."""
-    return None if table.null(key) else table.number(key, 1, RAM_MAX_MIB)
+    if table.null(key):
+        return None
+    return table.number(key, 1, names.REPORTED_RAM_MAX_MIB)

@@ -152,10 +152,6 @@ class Machine:
         self.power_off()
         self.power_on()
 
-    def press_power_button(self) -> None:
-        """Press the power button (ACPI), as a person would."""
-        self._qemu().execute("system_powerdown")
-
     def wait_for(self, pattern: str, timeout: float) -> Seen:
         """See :meth:`Console.wait_for`."""
         return self.console.wait_for(pattern, timeout)
