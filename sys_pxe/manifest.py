@@ -7,14 +7,20 @@
     serial 3
     created 2026-11-23T18:00:00Z
     expires 2026-12-23T18:00:00Z
+    set office 400 2000 2
+    qube vault
+    qube work
     artifact xen xen 2918400 SHA256 2918400
     chunk SHA256
     ...
     end
 
-The fields of ``artifact`` are role, name, size, digest and chunk size, sizes in
-bytes. The ``chunk`` lines below it give the digest of each chunk; all chunks
-but the last are of the chunk size. Pure.
+The fields of ``set``, one for each named set of qubes, are its name, the MiB
+that the qubes take which start with the system, those of all its qubes, and the
+number of ``qube`` lines below it. Set X is the artifacts ``volumes-X`` and
+``qubes-X``. The fields of ``artifact`` are role, name, size, digest and chunk
+size, sizes in bytes. The ``chunk`` lines below it give the digest of each
+chunk; all chunks but the last are of the chunk size. Pure.
 """
 
 from dataclasses import dataclass
@@ -27,6 +33,9 @@ CHUNK_SIZE = 16 << 20
 CHUNK_MAX = 512 << 20
 CHUNKS_MAX = 12_000
 ARTIFACTS_MAX = 64
+SETS_MAX = 16
+QUBES_MAX = 200
+QUBES_MIB_MAX = 1 << 24
 
 
 class Role(StrEnum):
@@ -42,6 +51,27 @@ class Role(StrEnum):
 
 
 BOOT_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
+
+
+SET_ROLES = (Role.VOLUMES, Role.QUBES)
+
+
+@dataclass(frozen=True)
+class QubeSet:
+    """A named set of qubes: those that were asked for, sorted.
+
+    ``boot_mib`` is what the qubes take that start with the system, ``all_mib``
+    what all take that can run, those that are needed by others too.
+    """
+
+    name: str
+    boot_mib: int
+    all_mib: int
+    qubes: tuple[str, ...]
+
+    def artifact(self, role: Role) -> str:
+        """Return the name of its artifact of a role."""
+        return f"{role}-{self.name}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +113,15 @@ class Manifest:
     created: int
     expires: int
     artifacts: tuple[Artifact, ...]
+    sets: tuple[QubeSet, ...] = ()
+
+    def of_set(self, chosen: QubeSet, role: Role) -> Artifact:
+        """Return a set's artifact of a role, or raise InvalidInput."""
+        name = chosen.artifact(role)
+        for artifact in self.artifacts:
+            if (artifact.role, artifact.name) == (role, name):
+                return artifact
+        raise InvalidInput(f"release {self.release}: no artifact {name}")
 
     def find(self, role: Role) -> Artifact:
         """Return the one artifact of a role, or raise InvalidInput."""
@@ -110,12 +149,38 @@ def parse(untrusted: bytes) -> Manifest:
     expires = names.parse_time(reader.word("expires"), reader.where)
     if expires <= created:
         raise InvalidInput(f"{reader.where}: expires before it was created")
+    sets: list[QubeSet] = []
+    while reader.peek("set"):
+        sets.append(_parse_qube_set(reader))
     artifacts: list[Artifact] = []
     while reader.peek("artifact"):
         artifacts.append(_parse_artifact(reader))
     reader.end()
-    _check_set(artifacts)
-    return Manifest(release, serial, created, expires, tuple(artifacts))
+    _check_artifacts(artifacts)
+    _check_sets(sets, artifacts)
+    return Manifest(
+        release, serial, created, expires, tuple(artifacts), tuple(sets)
+    )
+
+
+def _parse_qube_set(reader: document.Reader) -> QubeSet:
+    name, boot, whole, number = reader.words("set", 4)
+    where = reader.where
+    count = names.parse_int(number, where, 1, QUBES_MAX)
+    found = QubeSet(
+        name=names.parse_name(name, where),
+        boot_mib=names.parse_int(boot, where, 0, QUBES_MIB_MAX),
+        all_mib=names.parse_int(whole, where, 0, QUBES_MIB_MAX),
+        qubes=tuple(
+            names.parse_qube(reader.word("qube"), reader.where)
+            for _ in range(count)
+        ),
+    )
+    if list(found.qubes) != sorted(set(found.qubes)):
+        raise InvalidInput(f"{where}: the qubes of {name} are not in order")
+    if found.boot_mib > found.all_mib:
+        raise InvalidInput(f"{where}: {boot} MiB are more than {whole} MiB")
+    return found
 
 
 def _parse_artifact(reader: document.Reader) -> Artifact:
@@ -147,7 +212,25 @@ def _parse_artifact(reader: document.Reader) -> Artifact:
     )
 
 
-def _check_set(artifacts: list[Artifact]) -> None:
+def _check_sets(sets: list[QubeSet], artifacts: list[Artifact]) -> None:
+    known = [s.name for s in sets]
+    if len(sets) > SETS_MAX or known != sorted(set(known)):
+        raise InvalidInput(
+            f"manifest: expected at most {SETS_MAX} sets, in order, each once"
+        )
+    if len({s.qubes for s in sets}) != len(sets):
+        raise InvalidInput("manifest: two sets have the same qubes")
+    wanted = {(r, s.artifact(r)) for s in sets for r in SET_ROLES}
+    found = {(a.role, a.name) for a in artifacts if a.role in SET_ROLES}
+    if wanted != found:
+        role, name = sorted(wanted ^ found)[0]
+        raise InvalidInput(
+            f"manifest: the artifact {name} of role {role} is missing, or "
+            "belongs to no set"
+        )
+
+
+def _check_artifacts(artifacts: list[Artifact]) -> None:
     if not 1 <= len(artifacts) <= ARTIFACTS_MAX:
         raise InvalidInput(
             f"manifest: {len(artifacts)} artifacts "
@@ -174,6 +257,9 @@ def write(manifest: Manifest) -> bytes:
         f"created {names.format_time(manifest.created)}",
         f"expires {names.format_time(manifest.expires)}",
     ]
+    for s in manifest.sets:
+        lines.append(f"set {s.name} {s.boot_mib} {s.all_mib} {len(s.qubes)}")
+        lines += [f"qube {name}" for name in s.qubes]
     for a in manifest.artifacts:
         lines.append(
             f"artifact {a.role} {a.name} {a.size} {a.sha256} {a.chunk_size}"

@@ -13,6 +13,8 @@ from sys_pxe.errors import InvalidInput
 # Release names travel as qrexec arguments, whose charset is
 # A-Za-z0-9_-.+ (qrexec.h, RPCNAME_ALLOWED_CHARSET); ours is a part of it.
 NAME_MAX = 48
+# a qube's: VALID_NAME of Qubes' core-admin, qubes/vm/__init__.py
+QUBE_MAX = 31
 MAC_LEN = 17
 SIZE_MAX = 1 << 40
 # of a PC as its firmware and its reports state it; a site's are far below
@@ -23,7 +25,7 @@ _UNITS_MIB = {"MiB": 1, "GiB": 1024}
 
 
 def parse_name(untrusted_name: str, where: str) -> str:
-    """Return the name of a release, channel, profile, client or qube."""
+    """Return the name of a release, channel, profile or client."""
     if not 1 <= len(untrusted_name) <= NAME_MAX:
         raise InvalidInput(
             f"{where}: a name has 1 to {NAME_MAX} characters, "
@@ -37,6 +39,19 @@ def parse_name(untrusted_name: str, where: str) -> str:
             "(expected lower-case letters, digits, single dots and dashes)"
         )
     return untrusted_name
+
+
+def parse_qube(untrusted_qube: str, where: str) -> str:
+    """Return the name of a qube, by the rule of Qubes OS."""
+    if not 1 <= len(untrusted_qube) <= QUBE_MAX or not re.fullmatch(
+        r"[a-zA-Z][a-zA-Z0-9_.-]*", untrusted_qube
+    ):
+        raise InvalidInput(
+            f"{where}: {untrusted_qube[: QUBE_MAX + 10]!a} is not the name of "
+            f"a qube (expected a letter, then at most {QUBE_MAX - 1} letters, "
+            "digits and _.-)"
+        )
+    return untrusted_qube
 
 
 def parse_mac(untrusted_mac: str, where: str) -> str:

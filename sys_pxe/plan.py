@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sys_pxe.errors import InvalidInput
-from sys_pxe.manifest import BOOT_ROLES, Manifest
+from sys_pxe.manifest import BOOT_ROLES, Manifest, QubeSet
 from sys_pxe.site import Client, Profile, Site
 
 DEFAULT_DOM0_MIB = 4096
 DEFAULT_OVERLAY_MIB = 256
+DEFAULT_POOL_MIB = 1024
+_QUBES_SHOWN = 10
 
 # No disk is looked at, resumed from or unlocked, and no root shell is given:
 # systemd-gpt-auto-generator(8), dracut.cmdline(7).
@@ -32,6 +34,7 @@ class Settings:
     qubes: tuple[str, ...]
     dom0_mib: int
     overlay_mib: int
+    pool_mib: int
     xen_options: tuple[str, ...]
     kernel_options: tuple[str, ...]
     storage_visible: bool
@@ -81,6 +84,7 @@ def settings(site: Site, profile: str) -> Settings:
         raise InvalidInput(f"site: profiles.{profile}.channel: missing")
     dom0 = _nearest(line, "dom0_mib")
     overlay = _nearest(line, "overlay_mib")
+    pool = _nearest(line, "pool_mib")
     back = list(reversed(line))
     return Settings(
         profile=profile,
@@ -90,6 +94,7 @@ def settings(site: Site, profile: str) -> Settings:
         overlay_mib=overlay
         if isinstance(overlay, int)
         else DEFAULT_OVERLAY_MIB,
+        pool_mib=pool if isinstance(pool, int) else DEFAULT_POOL_MIB,
         xen_options=tuple(o for p in back for o in p.xen_options),
         kernel_options=tuple(o for p in back for o in p.kernel_options),
         storage_visible=bool(_nearest(line, "storage_visible")),
@@ -102,6 +107,28 @@ def _nearest(line: list[Profile], field: str) -> str | int | bool | None:
         if value is not None:
             return value
     return None
+
+
+def qube_set(settings: Settings, release: Manifest) -> QubeSet | None:
+    """Return the set that has a profile's qubes, no more and no fewer.
+
+    None for a profile without qubes. Raises InvalidInput when the release was
+    built without such a set.
+    """
+    if not settings.qubes:
+        return None
+    wanted = tuple(sorted(settings.qubes))
+    for one in release.sets:
+        if one.qubes == wanted:
+            return one
+    shown = ", ".join(wanted[:_QUBES_SHOWN])
+    raise InvalidInput(
+        f"release {release.release} has no set of the qubes of profile "
+        f"{settings.profile}: {shown}"
+        + (", ..." if len(wanted) > _QUBES_SHOWN else ""),
+        "a set is made for each profile when a release is built: build a "
+        "release now, push it and set the channel to it",
+    )
 
 
 def boot_plan(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from sys_pxe import names
 from sys_pxe.errors import SysPxeError
-from sys_pxe.manifest import Manifest, Role
-from sys_pxe.plan import Settings
+from sys_pxe.manifest import SET_ROLES, Manifest, Role
+from sys_pxe.plan import Settings, qube_set
 
 MIB = 1 << 20
 # Measured in the lab: userspace of a dom0 without qubes, its peak at boot too.
@@ -25,8 +25,10 @@ KERNEL_SHARE = 40
 # 12 of M2P, 8 of IOMMU table; 52/4096 is less than 1/64.
 XEN_FIXED_MIB = 128
 XEN_SHARE = 64
-# the artifacts that stay in the client's RAM, compressed
-HELD_ROLES = (Role.DOM0_ROOT,)
+# What the pool takes beside what is written to it: zram's table (16 bytes a
+# page) and what its allocator loses (measured: 32 MiB written took 32.8 MiB);
+# at boot that table and btrfs' own trees.
+POOL_SHARE = 32
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class RamPlan:
     release: str
     dom0_mib: int
     parts: tuple[Part, ...]
+    qubes_boot_mib: int = 0
+    qubes_all_mib: int = 0
 
     @property
     def need_mib(self) -> int:
@@ -77,24 +81,36 @@ class RamPlan:
 
     @property
     def smallest_mib(self) -> int:
-        """The smallest PC whose RAM holds Xen and the whole of dom0_mem."""
-        return _holding(self.dom0_mib, XEN_FIXED_MIB, XEN_SHARE)
+        """The smallest PC whose RAM holds Xen, the whole of dom0_mem, and the
+        qubes that start with the system."""
+        content = self.dom0_mib + self.qubes_boot_mib
+        return _holding(content, XEN_FIXED_MIB, XEN_SHARE)
+
+    @property
+    def smallest_for_all_mib(self) -> int:
+        """The smallest PC on which all qubes can run at once."""
+        content = self.dom0_mib + self.qubes_all_mib
+        return _holding(content, XEN_FIXED_MIB, XEN_SHARE)
 
     def left_mib(self, pc_mib: int) -> int:
-        """What a PC has left beside Xen and dom0; less than 0: it lacks it."""
-        return pc_mib - xen_mib(pc_mib) - self.dom0_mib
+        """What a PC has left after its boot; less than 0: it lacks it."""
+        beside = pc_mib - xen_mib(pc_mib) - self.dom0_mib
+        return beside - self.qubes_boot_mib
 
     def rows(self, pc_mib: int) -> tuple[Part, ...]:
         """Return all that lies in the RAM of a PC; the sum is all of it."""
         kernel, boot = self.kernel_mib, sum(p.boot_mib for p in self.parts)
         free = self.dom0_mib - kernel
         xen, left = xen_mib(pc_mib), self.left_mib(pc_mib)
+        qubes = Part("qubes", self.qubes_boot_mib, self.qubes_all_mib)
+        later = qubes.limit_mib - qubes.boot_mib
         return (
             *self.parts,
             Part("dom0 kernel", kernel, kernel),
             Part("free in dom0", free - boot, free - self.need_mib),
             Part("Xen", xen, xen),
-            Part("free beside dom0", left, left),
+            *([qubes] if qubes.limit_mib else []),
+            Part("free beside dom0", left, left - later),
         )
 
 
@@ -115,20 +131,32 @@ def xen_mib(pc_mib: int) -> int:
 
 
 def plan(settings: Settings, release: Manifest) -> RamPlan:
-    """Return the plan of a profile with a release."""
-    held = []
-    for role in HELD_ROLES:
-        size = _up(release.find(role).size, MIB)
-        held.append(Part(role.value, size, size))
+    """Return the plan of a profile with a release.
+
+    Raises InvalidInput when the release lacks the root or the profile's qubes.
+    """
+    root = _up(release.find(Role.DOM0_ROOT).size, MIB)
+    parts = [
+        Part("running system", RUNNING_MIB, RUNNING_MIB),
+        Part(Role.DOM0_ROOT.value, root, root),
+        Part("overlay", 0, settings.overlay_mib),
+    ]
+    chosen = qube_set(settings, release)
+    if chosen is not None:
+        held = sum(release.of_set(chosen, role).size for role in SET_ROLES)
+        volumes, pool = _up(held, MIB), settings.pool_mib
+        extra = _up(pool, POOL_SHARE)
+        parts += [
+            Part(Role.VOLUMES.value, volumes, volumes),
+            Part("VM pool", extra, pool + extra),
+        ]
     return RamPlan(
         settings.profile,
         release.release,
         settings.dom0_mib,
-        (
-            Part("running system", RUNNING_MIB, RUNNING_MIB),
-            *held,
-            Part("overlay", 0, settings.overlay_mib),
-        ),
+        tuple(parts),
+        chosen.boot_mib if chosen else 0,
+        chosen.all_mib if chosen else 0,
     )
 
 
@@ -168,9 +196,10 @@ def check_pc(found: RamPlan, pc_mib: int) -> None:
     if found.left_mib(pc_mib) >= 0:
         return
     least = found.smallest_mib
+    qubes = f", {found.qubes_boot_mib} qubes" if found.qubes_boot_mib else ""
     raise SysPxeError(
         f"profile {found.profile} needs a PC with {least} MiB of RAM "
-        f"({found.dom0_mib} dom0, {xen_mib(least)} Xen), this one has "
+        f"({found.dom0_mib} dom0, {xen_mib(least)} Xen{qubes}), this one has "
         f"{pc_mib} MiB",
         f"release {found.release} fits from ram.dom0: "
         f"{found.least_dom0_mib}MiB on; or put more RAM into the PC",

@@ -21,6 +21,9 @@ DOCUMENT_TYPE = "sys-pxe site 1"
 REFUSE = "refuse"
 CLIENTS_MAX = 2000
 RAM_MAX_MIB = 1 << 20
+# A btrfs that grows by less hangs Linux 6.18: seen with 32 MiB, while it made
+# room for its system chunk (btrfs_relocate_sys_chunks); 48 MiB went well.
+POOL_MIN_MIB = 128
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Profile:
     qubes: tuple[str, ...] = ()
     dom0_mib: int | None = None
     overlay_mib: int | None = None
+    pool_mib: int | None = None
     xen_options: tuple[str, ...] = ()
     kernel_options: tuple[str, ...] = ()
     storage_visible: bool | None = None
@@ -69,6 +73,14 @@ class Site:
     profiles: dict[str, Profile]
     clients: dict[str, Client]
     unknown_clients: str | None
+
+    @property
+    def used_profiles(self) -> tuple[str, ...]:
+        """The names of the profiles that a PC can get, sorted."""
+        used = {client.profile for client in self.clients.values()}
+        if self.unknown_clients is not None:
+            used.add(self.unknown_clients)
+        return tuple(sorted(used))
 
     def by_mac(self, mac: str) -> Client | None:
         """Return the client with this MAC address, if there is one."""
@@ -245,16 +257,23 @@ def _parse_profile(
         storage = _known(
             table.text("storage"), kinds, table.where("storage"), "a setting"
         )
+    pool = size("pool")
+    if pool is not None and pool < POOL_MIN_MIB:
+        raise InvalidInput(
+            f"{ram.where('pool')}: {pool} MiB is less than {POOL_MIN_MIB} MiB",
+            "it is what all qubes of a PC together can write",
+        )
     profile = Profile(
         name=name,
         inherits=table.text("inherits") if table.has("inherits") else None,
         channel=channel,
         qubes=tuple(
-            names.parse_name(q, table.where("qubes"))
+            names.parse_qube(q, table.where("qubes"))
             for q in table.texts("qubes")
         ),
         dom0_mib=size("dom0"),
         overlay_mib=size("overlay"),
+        pool_mib=pool,
         xen_options=_parse_options(options, "xen"),
         kernel_options=_parse_options(options, "kernel"),
         storage_visible=None if storage is None else storage == "visible",

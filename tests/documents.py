@@ -2,16 +2,19 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
 from sys_pxe import names
-from sys_pxe.manifest import Artifact, Manifest, Role
+from sys_pxe.manifest import SET_ROLES, Artifact, Manifest, QubeSet, Role
 from sys_pxe.pointer import Pointer
 
 CREATED = names.parse_time("2026-11-23T18:00:00Z", "test")
+MIB = 1 << 20
 EXPIRES = CREATED + 30 * 86_400
 
+BARE_ROLES = tuple(r for r in Role if r not in SET_ROLES)
 name = st.from_regex(r"[a-z0-9]([.-]?[a-z0-9]){0,15}", fullmatch=True)
 serial = st.integers(1, names.SERIAL_MAX)
 digest = st.binary(min_size=4, max_size=4).map(
@@ -46,20 +49,59 @@ def release(
     )
 
 
+def with_set(
+    value: Manifest, qubes: tuple[str, ...], seed_size: int = 3000
+) -> Manifest:
+    """Return a release with one more set, named office."""
+    made = QubeSet("office", 400, 2000, tuple(sorted(qubes)))
+    more = (
+        artifact(
+            Role.VOLUMES, "volumes-office", seed_size, min(seed_size, MIB)
+        ),
+        artifact(Role.QUBES, "qubes-office", 50, 50),
+    )
+    return replace(
+        value,
+        artifacts=(*value.artifacts, *more),
+        sets=(*value.sets, made),
+    )
+
+
 def pointer(
     release: str = "r1", release_serial: int = 3, rollback: bool = False
 ) -> Pointer:
     return Pointer("stable", 7, CREATED, release, release_serial, rollback)
 
 
+qube = st.from_regex(r"[a-zA-Z][a-zA-Z0-9_.-]{0,30}", fullmatch=True)
+
+
 @st.composite
-def artifacts(draw: st.DrawFn) -> Artifact:
+def qube_sets(draw: st.DrawFn) -> list[QubeSet]:
+    members = st.lists(qube, min_size=1, max_size=4, unique=True).map(sorted)
+    chosen = draw(st.lists(members.map(tuple), max_size=2, unique=True))
+    known = draw(
+        st.lists(name, min_size=len(chosen), max_size=len(chosen), unique=True)
+    )
+    made = []
+    for one, qubes in zip(sorted(known), chosen, strict=True):
+        boot = draw(st.integers(0, 1000))
+        made.append(
+            QubeSet(one, boot, boot + draw(st.integers(0, 1000)), qubes)
+        )
+    return made
+
+
+@st.composite
+def artifacts(
+    draw: st.DrawFn, role: Role | None = None, named: str | None = None
+) -> Artifact:
     step = draw(st.integers(1, 1 << 24))
     count = draw(st.integers(1, 4))
     size = step * (count - 1) + draw(st.integers(1, step))
     return Artifact(
-        role=draw(st.sampled_from(Role)),
-        name=draw(name),
+        role=role or draw(st.sampled_from(BARE_ROLES)),
+        name=named or draw(name),
         size=size,
         sha256=draw(digest),
         chunk_size=min(step, size),
@@ -81,10 +123,19 @@ def _sizes_agree(found: list[Artifact]) -> bool:
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     order = list(Role)
+    sets = draw(qube_sets())
+    of_sets = [
+        draw(artifacts(role, one.artifact(role)))
+        for role in SET_ROLES
+        for one in sets
+    ]
     found = draw(
         st.lists(
             artifacts(), min_size=1, max_size=5, unique_by=lambda a: a.name
-        ).filter(_sizes_agree)
+        )
+        .map(lambda few: [*few, *of_sets])
+        .filter(lambda all_: len({a.name for a in all_}) == len(all_))
+        .filter(_sizes_agree)
     )
     created = draw(st.integers(0, 4_000_000_000))
     return Manifest(
@@ -95,6 +146,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         artifacts=tuple(
             sorted(found, key=lambda a: (order.index(a.role), a.name))
         ),
+        sets=tuple(sets),
     )
 
 

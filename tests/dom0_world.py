@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 
 from sys_pxe import files, frames, manifest, names, pointer, signature, site
-from sys_pxe.dom0 import build
+from sys_pxe.dom0 import artifacts
 from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.state import State
 from sys_pxe.dom0.transport import Payload
@@ -28,8 +28,8 @@ network:
   dhcp: {mode: server, pool: 192.0.2.100-192.0.2.199}
 channels: [testing, stable]
 profiles:
-  base:   {channel: stable, qubes: [sys-net], ram: {dom0: 2GiB}}
-  office: {inherits: base, qubes: [work]}
+  base:   {channel: stable, ram: {dom0: 2GiB}}
+  office: {inherits: base}
 clients:
   desk-01: {mac: 52:54:00:00:00:01, profile: office}
 unknown_clients: refuse
@@ -71,15 +71,15 @@ def keep_release(
     """
     folder = files.make_folder(state.release_folder(name))
     maker = random.Random(seed)
-    artifacts = []
+    made_of = []
     for role in (*manifest.BOOT_ROLES, Role.DOM0_ROOT):
         whole = role is not Role.DOM0_ROOT
         size = 10 if whole else root_size
         path = folder / role.value
         files.write(path, maker.randbytes(size))
-        artifacts.append(build.describe(path, role, whole))
+        made_of.append(artifacts.describe(path, role, whole))
     made = Manifest(
-        name, state.take_serial("release"), NOW, NOW + DAY, tuple(artifacts)
+        name, state.take_serial("release"), NOW, NOW + DAY, tuple(made_of)
     )
     signed = signature.signed(manifest.write(made), key or state.private_key)
     files.write(folder / "manifest", signed)

@@ -93,6 +93,11 @@ def _show(
                 "least_dom0_mib": found.least_dom0_mib,
                 "needed_mib": found.need_mib,
                 "smallest_pc_mib": smallest,
+                "smallest_pc_all_qubes_mib": found.smallest_for_all_mib
+                if found.fits_dom0
+                else None,
+                "qubes_boot_mib": found.qubes_boot_mib,
+                "qubes_all_mib": found.qubes_all_mib,
                 "pc_mib": pc_mib,
                 "left_mib": left,
                 "fits": fits,
@@ -123,7 +128,12 @@ def _show_text(
         f"{found.least_dom0_mib} MiB"
     )
     if found.fits_dom0:
-        context.show(f"smallest PC  {found.smallest_mib} MiB")
+        all_qubes = (
+            f", with all qubes running {found.smallest_for_all_mib} MiB"
+            if found.qubes_all_mib
+            else ""
+        )
+        context.show(f"smallest PC  {found.smallest_mib} MiB{all_qubes}")
     if pc_mib is not None:
         left = found.left_mib(pc_mib)
         lacks = found.smallest_mib - pc_mib

@@ -16,17 +16,28 @@ CLIENTS_SHOWN = 20
 def plans(site: Site, active: Mapping[str, Manifest]) -> dict[str, RamPlan]:
     """Return profile -> RAM plan, of the profiles that a client uses and
     whose channel names a release; ``active`` is channel -> manifest."""
-    used = {client.profile for client in site.clients.values()}
-    if site.unknown_clients is not None:
-        used.add(site.unknown_clients)
     found = {}
-    for name in sorted(used):
+    for name in site.used_profiles:
         try:
             settings = plan.settings(site, name)
             if settings.channel in active:
                 found[name] = ram.plan(settings, active[settings.channel])
         except InvalidInput:
-            continue  # no channel, or no root: who uses them refuses them
+            continue  # no channel, root or set: who uses them refuses them
+    return found
+
+
+def lacking_sets(site: Site, active: Mapping[str, Manifest]) -> list[str]:
+    """Return a line for each profile whose release lacks its set of qubes."""
+    found: list[str] = []
+    for name in site.used_profiles:
+        try:
+            settings = plan.settings(site, name)
+        except InvalidInput:
+            continue
+        release = active.get(settings.channel)
+        if release is not None:
+            found += _said(partial(plan.qube_set, settings, release))
     return found
 
 
@@ -35,9 +46,10 @@ def warnings(
     active: Mapping[str, Manifest],
     reports: Iterable[RemoteClient] = (),
 ) -> list[str]:
-    """Return a line for each profile whose dom0 has too little RAM, and for
-    each client whose last report shows too little for its profile."""
-    found: list[str] = []
+    """Return a line for each profile whose release lacks its qubes, or whose
+    dom0 has too little RAM, and for each client whose last report shows too
+    little for its profile."""
+    found = lacking_sets(site, active)
     known = plans(site, active)
     for one in known.values():
         found += _said(partial(ram.check_profile, one))
@@ -57,7 +69,7 @@ def warnings(
     return found + lacking
 
 
-def _said(check: Callable[[], None]) -> list[str]:
+def _said(check: Callable[[], object]) -> list[str]:
     try:
         check()
     except SysPxeError as error:

@@ -1,14 +1,16 @@
 """``sys-pxe plan``: the sums for a person and for a program, exit codes."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sys_pxe import files, ram
+from sys_pxe import files, manifest, ram, signature
 from sys_pxe.dom0 import channels, cli
 from sys_pxe.dom0.state import State
+from tests import documents
 from tests.dom0_world import NOW, SITE, Store, keep_release, new_state
 
 Run = Callable[..., int]
@@ -84,6 +86,9 @@ def test_the_sums_for_a_program(
         "least_dom0_mib": 707,
         "needed_mib": NEED,
         "smallest_pc_mib": SMALLEST,
+        "smallest_pc_all_qubes_mib": SMALLEST,
+        "qubes_boot_mib": 0,
+        "qubes_all_mib": 0,
         "pc_mib": None,
         "left_mib": None,
         "fits": True,
@@ -159,3 +164,22 @@ def test_a_wrong_call_is_refused(
     assert said.err.startswith("sys-pxe: error: ")
     assert "\x1b" not in said.err
     assert said.out == ""
+
+
+def test_a_profile_with_qubes_says_where_all_of_them_can_run(
+    run: Run, state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SITE.replace("{inherits: base}", "{inherits: base, qubes: [work]}")
+    files.write(tmp_path / "site.yaml", text.encode())
+    assert run("office", "--release", "r1") == 3
+    assert "no set of the qubes" in capsys.readouterr().err
+    release = documents.with_set(documents.release("r2"), ("work",))
+    folder = files.make_folder(state.release_folder("r2"))
+    signed = signature.signed(manifest.write(release), state.private_key)
+    files.write(folder / "manifest", signed)
+    assert run("office", "--release", "r2") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^VM pool +32 +1056$", said, re.M)
+    assert re.search(r"^qubes +400 +2000$", said, re.M)
+    # Xen takes 128 MiB and a 64th of what there is
+    assert "smallest PC  2617 MiB, with all qubes running 4243 MiB\n" in said

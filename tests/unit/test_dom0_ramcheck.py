@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from sys_pxe import files, site
-from sys_pxe.dom0 import build, channels, cli, ramcheck, sitefile, transports
+from sys_pxe.dom0 import (
+    build,
+    channels,
+    cli,
+    mounts,
+    ramcheck,
+    sitefile,
+    transports,
+)
 from sys_pxe.dom0.answer_status import RemoteClient
 from sys_pxe.dom0.state import State
 from sys_pxe.errors import SysPxeError
@@ -195,7 +203,7 @@ def test_a_channel_is_set_all_the_same(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [(SMALL, f"sys-pxe: warning: {WARNING}\n"), ("", "")]
+    ("text", "told"), [(SMALL, f"sys-pxe: warning: {WARNING}\n"), (None, "")]
 )
 def test_a_built_release_is_held_against_the_site_if_there_is_one(
     run: Run,
@@ -203,13 +211,41 @@ def test_a_built_release_is_held_against_the_site_if_there_is_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    text: str,
+    text: str | None,
     told: str,
 ) -> None:
-    files.write(tmp_path / "site.yaml", text.encode())
+    files.remove(tmp_path / "site.yaml")
+    if text is not None:
+        files.write(tmp_path / "site.yaml", text.encode())
     made = state.release("r1")
+    monkeypatch.setattr(mounts, "private", lambda: None)
+    monkeypatch.setattr(build, "check_root", lambda: None)
     monkeypatch.setattr(build, "build", lambda *_: made)
     assert run("release", "build", "r1", "--from", "/nowhere") == 0
     said = capsys.readouterr()
     assert said.out.startswith("release r1 built: ")
     assert said.err == told
+
+
+def test_a_site_that_is_broken_is_no_reason_to_build_without_qubes(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files.write(tmp_path / "site.yaml", b"network: {}\n")
+    monkeypatch.setattr(mounts, "private", lambda: None)
+    assert run("release", "build", "r2", "--from", "/nowhere") == 3
+    assert "site.yaml" in capsys.readouterr().err
+
+
+def test_a_profile_whose_qubes_the_release_lacks_is_named() -> None:
+    with_qubes = SITE.replace(
+        "{inherits: base}", "{inherits: base, qubes: [work]}"
+    )
+    lacking = {"stable": documents.release()}
+    (line,) = ramcheck.warnings(a_site(with_qubes), lacking)
+    assert "no set of the qubes of profile office: work" in line
+    assert "build a release" in line
+    fine = {"stable": documents.with_set(documents.release(), ("work",))}
+    assert not ramcheck.lacking_sets(a_site(with_qubes), fine)

@@ -11,7 +11,10 @@ from sys_pxe.errors import InvalidInput
 from sys_pxe.manifest import Manifest, Role
 from tests import documents
 
-TEXT = manifest.write(documents.release())
+BARE = manifest.write(documents.release())
+TEXT = manifest.write(
+    documents.with_set(documents.release(), ("work", "vault"))
+)
 
 
 @settings(max_examples=60)
@@ -81,6 +84,16 @@ SHA = documents.sha("dom0.squashfs")
             "has two sizes",
         ),
         ("dom0.squashfs 2500", "../x 2500", "is not a name"),
+        ("set office 400", "set ../x 400", "is not a name"),
+        ("set office 400", "set other 400", "artifact qubes-o"),
+        ("office 400 2000 2", "office 2001 2000 2", "2001 MiB are more than"),
+        ("office 400 2000 2", "office 400 2000 0", "0 is not in 1 to"),
+        ("office 400 2000 2", "office 400 2000 1", "(expected 'end')"),
+        ("office 400 2000 2", "office 400 2000 3", "(expected 'qube' and"),
+        ("qube vault", "qube work", "qubes of office are not in order"),
+        ("qube work", "qube a", "qubes of office are not in order"),
+        ("qube work", "qube 0work", "is not the name of a qube"),
+        ("set office 400 2000 2\nqube vault\nqube work\n", "", "no set"),
     ],
 )
 def test_each_rule_has_its_message(old: str, new: str, message: str) -> None:
@@ -129,6 +142,36 @@ def test_chunks_cover_each_artifact_without_a_gap(value: Manifest) -> None:
             assert chunk.offset == end and chunk.size > 0
             end += chunk.size
         assert end == artifact.size
+
+
+def test_two_sets_are_in_order_and_differ_in_their_qubes() -> None:
+    one = documents.with_set(documents.release(), ("work",))
+    again = replace(one, sets=(*one.sets, replace(one.sets[0], name="other")))
+    more = tuple(
+        documents.artifact(role, f"{role}-other", 100, 100)
+        for role in manifest.SET_ROLES
+    )
+    roles = list(Role)
+    found = sorted(
+        (*again.artifacts, *more), key=lambda a: (roles.index(a.role), a.name)
+    )
+    again = replace(again, artifacts=tuple(found))
+    with pytest.raises(InvalidInput, match="two sets have the same qubes"):
+        manifest.parse(manifest.write(again))
+    different = replace(again.sets[1], qubes=("vault",))
+    fine = replace(again, sets=(again.sets[0], different))
+    assert manifest.parse(manifest.write(fine)) == fine
+    backwards = replace(fine, sets=tuple(reversed(fine.sets)))
+    with pytest.raises(InvalidInput, match="sets, in order, each once"):
+        manifest.parse(manifest.write(backwards))
+
+
+def test_a_set_has_its_artifacts() -> None:
+    value = documents.with_set(documents.release(), ("work",))
+    found = value.of_set(value.sets[0], Role.VOLUMES)
+    assert (found.name, found.size) == ("volumes-office", 3000)
+    with pytest.raises(InvalidInput, match="no artifact volumes-x"):
+        value.of_set(replace(value.sets[0], name="x"), Role.VOLUMES)
 
 
 def test_find_wants_exactly_one() -> None:

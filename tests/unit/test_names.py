@@ -133,3 +133,19 @@ def test_printable_is_short_plain_ascii(text: str, limit: int) -> None:
     shown = names.printable(text, limit)
     assert len(shown) == min(len(text), limit)
     assert all(" " <= c <= "~" for c in shown)
+
+
+@pytest.mark.parametrize("text", ["work", "A", "sys-net", "a_b.C-9", "x" * 31])
+def test_names_of_qubes(text: str) -> None:
+    assert names.parse_qube(text, "x") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x" * 32, "9a", "-a", "a/b", "a b", "a\n", "\u00e4", "@adminvm"],
+)
+def test_what_is_not_the_name_of_a_qube(text: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"here: .* is not the name of a qube"
+    ):
+        names.parse_qube(text, "here")

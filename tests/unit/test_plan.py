@@ -21,7 +21,7 @@ PROFILES = {
     "office": {
         "inherits": "base",
         "qubes": ["work", "sys-usb"],
-        "ram": {"dom0": "3GiB"},
+        "ram": {"dom0": "3GiB", "pool": "2GiB"},
         "options": {"kernel": ["splash"]},
     },
     "kiosk": {"inherits": "office", "channel": "testing", "storage": "visible"},
@@ -45,6 +45,7 @@ def test_what_is_nearest_wins_and_lists_add_up() -> None:
         128,
     )
     assert found.qubes == ("sys-net", "sys-usb", "work")
+    assert found.pool_mib == 2048
     assert found.kernel_options == ("nomodeset", "splash")
     assert found.xen_options == ("loglvl=all",)
     assert found.storage_visible
@@ -54,8 +55,22 @@ def test_what_nobody_set_has_its_default() -> None:
     profiles = {"base": {"channel": "stable"}}
     clients = {"a": {"mac": "52:54:00:00:00:01", "profile": "base"}}
     found = plan.settings(a_site(profiles=profiles, clients=clients), "base")
-    assert (found.dom0_mib, found.overlay_mib) == (4096, 256)
+    assert (found.dom0_mib, found.overlay_mib, found.pool_mib) == (
+        *(4096, 256, 1024),
+    )
     assert not found.storage_visible
+
+
+def test_the_set_of_a_profile_has_its_qubes_no_more_and_no_fewer() -> None:
+    found = plan.settings(a_site(), "kiosk")
+    same = ("work", "sys-usb", "sys-net")
+    release = documents.with_set(documents.release(), same)
+    assert plan.qube_set(found, release) == release.sets[0]
+    for other in (same[:2], (*same, "vault")):
+        lacking = documents.with_set(documents.release(), other)
+        with pytest.raises(InvalidInput, match="no set of the qubes"):
+            plan.qube_set(found, lacking)
+    assert plan.qube_set(replace(found, qubes=()), documents.release()) is None
 
 
 def test_a_profile_without_a_channel_has_no_settings() -> None:

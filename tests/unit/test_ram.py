@@ -20,6 +20,7 @@ SETTINGS = Settings(
     qubes=(),
     dom0_mib=1536,
     overlay_mib=128,
+    pool_mib=1000,
     xen_options=(),
     kernel_options=(),
     storage_visible=False,
@@ -35,7 +36,23 @@ def a_plan(dom0_mib: int = 1536, size: int = 123 * MIB) -> RamPlan:
     return ram.plan(replace(SETTINGS, dom0_mib=dom0_mib), a_release(size))
 
 
-plans = st.builds(a_plan, st.integers(1, RAM_MAX_MIB), st.integers(1, 64 << 30))
+def a_plan_with_qubes(dom0_mib: int, size: int, boot: int) -> RamPlan:
+    """Return a plan whose qubes take ``boot`` MiB, and 1600 when all run."""
+    settings = replace(SETTINGS, dom0_mib=dom0_mib, qubes=("work",))
+    release = documents.with_set(a_release(MIB), ("work",), size)
+    sets = (replace(release.sets[0], boot_mib=boot, all_mib=boot + 1600),)
+    return ram.plan(settings, replace(release, sets=sets))
+
+
+plans = st.one_of(
+    st.builds(a_plan, st.integers(1, RAM_MAX_MIB), st.integers(1, 64 << 30)),
+    st.builds(
+        a_plan_with_qubes,
+        st.integers(1, RAM_MAX_MIB),
+        st.integers(1, 1 << 30),
+        st.integers(0, RAM_MAX_MIB),
+    ),
+)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +66,47 @@ def test_an_artifact_is_rounded_up_to_whole_mib(size: int, mib: int) -> None:
         Part("overlay", 0, 128),
     )
     assert found.need_mib == ram.RUNNING_MIB + mib + 128
+
+
+def test_the_volumes_the_pool_and_the_qubes_have_their_rows() -> None:
+    found = a_plan_with_qubes(4096, 500 * MIB - 50, 400)
+    assert found.parts == (
+        Part("running system", ram.RUNNING_MIB, ram.RUNNING_MIB),
+        Part("dom0-root", 1, 1),
+        Part("overlay", 0, 128),
+        Part("volumes", 500, 500),
+        Part("VM pool", 32, 1032),
+    )
+    rows = {row.name: row for row in found.rows(8192)}
+    assert rows["qubes"] == Part("qubes", 400, 2000)
+    left = 8192 - ram.xen_mib(8192) - 4096
+    assert rows["free beside dom0"] == Part(
+        "free beside dom0", left - 400, left - 2000
+    )
+    assert found.left_mib(8192) == left - 400
+
+
+def test_the_smallest_pc_runs_what_starts_the_larger_one_all_qubes() -> None:
+    found = a_plan_with_qubes(4096, MIB, 400)
+    assert found.left_mib(found.smallest_mib) in (0, 1)
+    assert found.rows(found.smallest_for_all_mib)[-1].limit_mib in (0, 1)
+    with pytest.raises(SysPxeError) as caught:
+        ram.check_pc(found, found.smallest_mib - 1)
+    assert "4096 dom0, 202 Xen, 400 qubes" in caught.value.message
+
+
+def test_a_release_without_the_profiles_qubes_has_no_plan() -> None:
+    settings = replace(SETTINGS, qubes=("work", "vault"))
+    for qubes in ((), ("work",), ("work", "vault", "more")):
+        release = a_release(1)
+        if qubes:
+            release = documents.with_set(release, qubes)
+        with pytest.raises(InvalidInput) as caught:
+            ram.plan(settings, release)
+        assert "no set of the qubes of profile office: vault, work" in str(
+            caught.value
+        )
+        assert "build a release" in caught.value.hint
 
 
 def test_a_release_without_a_root_has_no_plan() -> None:

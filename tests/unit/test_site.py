@@ -184,6 +184,17 @@ BAD = [
     ),
     ("profiles/base/qubes", "work", "profiles.base.qubes: not a list of texts"),
     (
+        "profiles/base/qubes",
+        ["work", "-x"],
+        "profiles.base.qubes: '-x' is not the name of a qube (expected a "
+        "letter, then at most 30 letters, digits and _.-)",
+    ),
+    (
+        "profiles/base/ram/pool",
+        "127MiB",
+        "profiles.base.ram.pool: 127 MiB is less than 128 MiB",
+    ),
+    (
         "clients/desk-01/mac",
         "52:54:0",
         "clients.desk-01.mac: '52:54:0' is not a MAC address (expected six "
