@@ -1,216 +1,307 @@
-"""What a golden image must not hold: a release is public, and cloned.
+"""Seals the root of a release: the table of rules, then the check for secrets.
 
-Everything here only reads. Files are looked at by name and by their first
-bytes; nothing large is read whole, no link is followed.
+The golden image itself is never changed: the rules are applied to an overlay.
+Links in the image are taken as a client will take them, inside of its root.
 """
 
+import fnmatch
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
-from sys_pxe.errors import SysPxeError
+from sys_pxe import files
+from sys_pxe.dom0 import mounts, rooted, suspects
+from sys_pxe.dom0.seal_rules import RULES, Action, Rule
+from sys_pxe.dom0.squash import EMPTIED
+from sys_pxe.errors import InvalidInput, SysPxeError
 
-_HEAD = 64 << 10
+OVERLAY = "sealed"
 _SHOWN = 20
-# PEM (RFC 7468) in all its kinds, OpenSSH's and PGP's included
-_PRIVATE = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY( BLOCK)?-----")
-_KEY_NAME = re.compile(r"(id_[a-z0-9]+|.*\.(key|pem|p8|ppk))")
-_HISTORY = re.compile(
-    r"\.(bash|zsh|ash|sh|python|sqlite|mysql|psql|node_repl)_history"
-    r"|\.lesshst|\.viminfo|fish_history"
-)
-_UNSET_ID = (b"", b"uninitialized")
-# made at each boot, or left out of the image anyway
-_SKIPPED = {"proc", "sys", "dev", "run", "tmp", "var/tmp"}
-# packages put public test keys there
-_PUBLIC = re.compile(
-    r"usr/(share/doc|share/licenses|lib(64)?/python3[0-9.]*/test)"
-)
-_SECRET = re.compile(
-    r"\s*(psk|password|secret|private-key|wep-key[0-3]|pin"
-    r"|[a-z0-9-]*-password)\s*=\s*\S"
-)
+_MAKING = (Action.REPLACE, Action.MASK)
+_NOWHERE = "/dev/null"
+# where a link must not lead the rules for another place: the system would break
+_SYSTEM = {"usr", "etc", "boot", "bin", "sbin", "lib", "lib64"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A file that must not be in a release. ``path`` is seen from its root."""
+@contextmanager
+def sealed(tree: Path, work: Path) -> Iterator[Path]:
+    """Yield the root of a release: ``tree`` with the rules applied.
 
-    path: str
-    why: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class _File:
-    """A regular file that is looked at; ``name`` is relative to the tree."""
-
-    place: Path
-    name: str
-    size: int
-
-    @property
-    def base(self) -> str:
-        return self.name.rpartition("/")[2]
-
-    def head(self) -> bytes:
-        with open(self.place, "rb") as stream:
-            return stream.read(_HEAD)
+    Needs root. ``tree`` stays as it is; changes land in ``work``, a folder that
+    must not lie on an overlay, and are dropped at the end. Raises SysPxeError
+    when it cannot be mounted or sealed. :func:`check` is up to the caller, who
+    may add to the root first.
+    """
+    place = work / OVERLAY
+    try:
+        with mounts.overlaid(tree, work, OVERLAY) as merged:
+            apply(merged)
+            yield merged
+    finally:
+        # not the folder itself: there could still be mounts in it
+        for part in (mounts.UPPER, mounts.WORK):
+            files.remove(place / part)
 
 
-def check(tree: Path) -> None:
-    """Raise SysPxeError that names every finding; return if there is none."""
-    found = findings(tree)
+def check(root: Path) -> None:
+    """Raise SysPxeError that names every secret; return if there is none."""
+    found = suspects.findings(root)
     if not found:
         return
-    lines = [f"{f.path}: {f.why}" for f in found[:_SHOWN]]
+    names = [_shown(f.path) for f in found[:_SHOWN]]
+    pairs = list(zip(names, found, strict=False))
+    lines = [f"{name}: {f.why}" for name, f in pairs]
     if len(found) > _SHOWN:
         lines.append(f"and {len(found) - _SHOWN} more")
-    hints = dict.fromkeys(f"{f.path}: {f.hint}" for f in found[:_SHOWN])
+    hints = dict.fromkeys(f"{name}: {f.hint}" for name, f in pairs)
     count = "1 file" if len(found) == 1 else f"{len(found)} files"
     raise SysPxeError(
-        f"{tree} is not sealed, {count} must not be in a release:\n  "
-        + "\n  ".join(lines),
+        f"{count} must not be in a release:\n  " + "\n  ".join(lines),
         "\n  ".join(["clean the golden image, then build again", *hints]),
     )
 
 
-def findings(tree: Path) -> list[Finding]:
-    """Return what must not be in a release, in the order of the paths."""
-    key_files = _crypttab_keys(tree)
-    found: list[Finding] = []
-    for file in _walk(tree, ""):
-        if file.name in key_files:
-            found.append(_finding(file, "a LUKS key file (crypttab)", _REMOVE))
+def notices(root: Path) -> list[str]:
+    """Return what may be in a release, but its administrator has to know."""
+    told = []
+    if users := suspects.password_users(root):
+        told.append(
+            "/etc/shadow: everybody on the LAN can read the password hash of "
+            f"{', '.join(users)}; people log in with it, so let it be a long "
+            "password that is used nowhere else"
+        )
+    for home, count in suspects.personal_files(root).items():
+        files_there = "1 file" if count == 1 else f"{count} files"
+        told.append(
+            f"{_shown('/' + home)}: everybody on the LAN can read the "
+            f"{files_there} in it, each client gets a copy"
+        )
+    return told
+
+
+def apply(root: Path) -> list[str]:
+    """Apply all rules to a tree, which is changed; return what was done.
+
+    A second time does nothing. Raises SysPxeError for a link on the way that
+    would lead a rule into the system's own folders, and for a failed change.
+    """
+    done = []
+    with rooted.root(root) as fd:
+        # before their names are gone with crypttab
+        for key in suspects.crypttab_keys(root):
+            if (path := _key_file(fd, key)) and _remove_at(fd, path):
+                done.append(
+                    f"remove {_shown('/' + path)}: a key file (crypttab)"
+                )
+        for rule in RULES:
+            for path in _places(fd, rule.path):
+                if _applied(fd, rule, path):
+                    what = f"{rule.action.value} {_shown('/' + path)}"
+                    done.append(f"{what}: {rule.reason}")
+    return done
+
+
+def _shown(path: str) -> str:
+    """Return a path for a terminal; its name may be anybody's choice."""
+    return path if path.isprintable() else ascii(path)[1:-1]
+
+
+def _key_file(root: int, key: str) -> str | None:
+    path = rooted.resolve(root, key)
+    if not path or _each_boot(path):
+        return None
+    # a package's file is no secret: what a keyscript takes, crypttab(5)
+    packaged = path.startswith("usr/") and not path.startswith("usr/local/")
+    if packaged or not stat.S_ISREG(rooted.kind(root, path)):
+        return None
+    return path
+
+
+def _places(root: int, pattern: str) -> list[str]:
+    """Return the paths that a pattern names; without wildcards, itself."""
+    paths = [""]
+    for part in pattern.split("/"):
+        if not any(c in part for c in "*?["):
+            paths = [_join(path, part) for path in paths]
             continue
-        for rule in _RULES:
-            finding = rule(file)
-            if finding is not None:
-                found.append(finding)
-                break
-    return sorted(found, key=lambda f: f.path)
+        paths = [
+            _join(path, name)
+            for path in paths
+            if (real := _folder(root, path)) is not None
+            for name in rooted.listed(root, real)
+            if fnmatch.fnmatchcase(name, part)
+        ]
+    return paths
 
 
-_REMOVE = "remove it"
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
 
 
-def _finding(file: _File, why: str, hint: str) -> Finding:
-    return Finding("/" + file.name, why, hint)
-
-
-def _walk(folder: Path, prefix: str) -> Iterator[_File]:
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda e: e.name):
-            name = prefix + entry.name
-            mode = entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(mode.st_mode):
-                if name not in _SKIPPED:
-                    yield from _walk(Path(entry.path), name + "/")
-            elif stat.S_ISREG(mode.st_mode) and mode.st_size:
-                yield _File(Path(entry.path), name, mode.st_size)
-
-
-def _machine_id(file: _File) -> Finding | None:
-    if file.name not in ("etc/machine-id", "var/lib/dbus/machine-id"):
+def _folder(root: int, path: str) -> str | None:
+    """Return the folder that a path of the rules means; None: no folder."""
+    real = rooted.resolve(root, path)
+    if real is None or not rooted.is_folder(root, real):
         return None
-    if file.head().strip() in _UNSET_ID:
+    if real == path:
+        return real
+    if _each_boot(real):
         return None
-    hint = "empty it: every client makes its own"
-    return _finding(file, "an identity that all clients would share", hint)
+    top, _, below = real.partition("/")
+    foreign = top in _SYSTEM and not path.startswith(top + "/")
+    if not below or foreign or real == "var/lib":
+        raise SysPxeError(
+            f"{_shown('/' + path)} is, or lies behind, a link to "
+            f"{_shown('/' + real)}: it cannot be sealed",
+            "make it a folder of its own in the golden image",
+        )
+    return real
 
 
-def _ssh_host_key(file: _File) -> Finding | None:
-    if not re.fullmatch(r"etc/ssh/ssh_host_.*_key(\.pub)?", file.name):
+def _each_boot(path: str) -> bool:
+    return any(path == e or path.startswith(e + "/") for e in EMPTIED)
+
+
+def _applied(root: int, rule: Rule, path: str) -> bool:
+    """Apply a rule to one place; return whether that changed anything."""
+    try:
+        parent, _, name = path.rpartition("/")
+        if rule.action in _MAKING:
+            real: str | None = _made_folder(root, parent)
+        else:
+            real = _folder(root, parent)
+        if real is None:
+            return False
+        place = _join(real, name)
+        linked = stat.S_ISLNK(rooted.kind(root, place))
+        if linked and rule.action in (Action.EMPTY, Action.CLEAR):
+            # of links only those to folders count
+            real = _folder(root, path)
+            if real is None:
+                return False
+            real, _, name = real.rpartition("/")
+        with rooted.opened(root, real) as at, _same_time(at):
+            return _ACTIONS[rule.action](at, name, rule)
+    except (OSError, InvalidInput) as error:
+        raise SysPxeError(
+            f"{_shown('/' + path)} cannot be sealed: {error}"
+        ) from None
+
+
+def _made_folder(root: int, path: str) -> str:
+    """Return a folder that is made if it is missing."""
+    real = _folder(root, path)
+    if real is not None:
+        return real
+    parent, _, name = path.rpartition("/")
+    real = _made_folder(root, parent)
+    with rooted.opened(root, real) as at, _same_time(at):
+        time = os.fstat(at).st_mtime_ns
+        if _seen(at, name) is not None:
+            raise SysPxeError(
+                f"{_shown('/' + path)} is not a folder, nor a link to one "
+                "inside of the golden image",
+                "make it a folder",
+            )
+        files.new_folder_at(at, name)
+        files.set_time(at, time, name)
+    return _join(real, name)
+
+
+@contextmanager
+def _same_time(at: int) -> Iterator[None]:
+    """Leave a folder's times as they are: equal trees give equal images."""
+    before = os.fstat(at).st_mtime_ns
+    yield
+    if os.fstat(at).st_mtime_ns != before:
+        files.set_time(at, before)
+
+
+def _seen(at: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
         return None
-    return _finding(file, "an SSH host key", _REMOVE)
 
 
-def _own_key(file: _File) -> Finding | None:
-    places = r"(etc/sys-pxe|var/lib/sys-pxe/key)/.*private.*"
-    if not re.fullmatch(places, file.name):
-        return None
-    return _finding(
-        file, "the signing key of sys-pxe", "keep it in the server's dom0 only"
-    )
+def _remove_at(root: int, path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    with rooted.opened(root, folder) as at, _same_time(at):
+        return _remove(at, name)
 
 
-def _key_by_name(file: _File) -> Finding | None:
-    if not re.fullmatch(r"(etc|root|boot)/(.*/)?[^/]*\.key", file.name):
-        return None
-    head = file.head()
-    # random bytes, or one long word; public keys and records have more words
-    binary = any(byte > 0x7E or byte < 0x09 for byte in head)
-    if binary or len(head.split()) == 1:
-        return _finding(file, "a key file", _REMOVE)
-    return None
+def _remove(at: int, name: str, _: Rule | None = None) -> bool:
+    if _seen(at, name) is None:
+        return False
+    files.remove_at(at, name)
+    return True
 
 
-def _private_key(file: _File) -> Finding | None:
-    if file.name.startswith("usr/") and not file.name.startswith("usr/local/"):
-        # tens of thousands of files from packages: by name only
-        if not re.fullmatch(_KEY_NAME, file.base):
-            return None
-        if _PUBLIC.match(file.name):
-            return None
-    if not _PRIVATE.search(file.head()):
-        return None
-    return _finding(file, "a private key", _REMOVE)
+def _empty(at: int, name: str, _: Rule) -> bool:
+    seen = _seen(at, name)
+    if seen is None:
+        return False
+    if stat.S_ISDIR(seen.st_mode):
+        with rooted.opened(at, name) as inner, _same_time(inner):
+            names = os.listdir(inner)
+            for one in names:
+                files.remove_at(inner, one)
+        return bool(names)
+    if stat.S_ISREG(seen.st_mode) and seen.st_size == 0:
+        return False
+    # a new file, because the old one may have other names
+    files.remove_at(at, name)
+    files.new_at(at, name, b"", stat.S_IMODE(seen.st_mode))
+    files.set_time(at, seen.st_mtime_ns, name)
+    return True
 
 
-def _history(file: _File) -> Finding | None:
-    if not re.fullmatch(_HISTORY, file.base) or file.name.startswith("usr/"):
-        return None
-    return _finding(file, "the history of a shell or program", _REMOVE)
+def _clear(at: int, name: str, rule: Rule) -> bool:
+    seen = _seen(at, name)
+    if seen is None:
+        return False
+    if not stat.S_ISDIR(seen.st_mode):
+        return _remove(at, name)
+    with rooted.opened(at, name) as inner, _same_time(inner):
+        # all of them, not up to the first that changes
+        changed = [_clear(inner, one, rule) for one in os.listdir(inner)]
+    return any(changed)
 
 
-def _log(file: _File) -> Finding | None:
-    if not file.name.startswith("var/log/"):
-        return None
-    if file.base in ("README", ".gitkeep"):
-        return None
-    return _finding(file, "a log", "empty or remove it")
+def _replace(at: int, name: str, rule: Rule) -> bool:
+    seen = _seen(at, name)
+    if (
+        seen is not None
+        and stat.S_ISREG(seen.st_mode)
+        and stat.S_IMODE(seen.st_mode) == rule.mode
+        and files.read_at(at, name, len(rule.content) + 1) == rule.content
+    ):
+        return False
+    time = os.fstat(at).st_mtime_ns
+    _remove(at, name)
+    files.new_at(at, name, rule.content, rule.mode)
+    files.set_time(at, time, name)
+    return True
 
 
-def _random_seed(file: _File) -> Finding | None:
-    places = (
-        *("var/lib/systemd/random-seed", "var/lib/random-seed"),
-        *("var/lib/urandom/random-seed", "boot/loader/random-seed"),
-    )
-    if file.name not in places:
-        return None
-    return _finding(file, "a seed that all clients would share", _REMOVE)
+def _mask(at: int, name: str, _: Rule) -> bool:
+    seen = _seen(at, name)
+    linked = seen is not None and stat.S_ISLNK(seen.st_mode)
+    if linked and os.readlink(name, dir_fd=at) == _NOWHERE:
+        return False
+    time = os.fstat(at).st_mtime_ns
+    _remove(at, name)
+    files.new_link_at(at, name, _NOWHERE)
+    files.set_time(at, time, name)
+    return True
 
 
-def _network_secret(file: _File) -> Finding | None:
-    folder = "etc/NetworkManager/system-connections/"
-    if not file.name.startswith(folder):
-        return None
-    lines = file.head().decode("utf-8", "replace").splitlines()
-    if not any(re.match(_SECRET, line) for line in lines):
-        return None
-    hint = "remove the connection, or its secret"
-    return _finding(file, "the secret of a network connection", hint)
-
-
-def _crypttab_keys(tree: Path) -> set[str]:
-    """Return the key files (third field) that crypttab(5) names."""
-    path = tree / "etc/crypttab"
-    if path.is_symlink() or not path.is_file():
-        return set()
-    with open(path, "rb") as stream:
-        text = stream.read(_HEAD).decode("utf-8", "replace")
-    rows = [line.split() for line in text.splitlines()]
-    return {
-        row[2].lstrip("/")
-        for row in rows
-        if len(row) > 2 and not row[0].startswith("#") and row[2][0] == "/"
-    }
-
-
-_RULES: tuple[Callable[[_File], Finding | None], ...] = (
-    *(_machine_id, _own_key, _ssh_host_key, _private_key, _key_by_name),
-    *(_history, _log, _random_seed, _network_secret),
-)
+_ACTIONS: dict[Action, Callable[[int, str, Rule], bool]] = {
+    Action.REMOVE: _remove,
+    Action.EMPTY: _empty,
+    Action.CLEAR: _clear,
+    Action.REPLACE: _replace,
+    Action.MASK: _mask,
+}

@@ -157,3 +157,14 @@ def test_a_control_file_is_written_in_place(tmp_path: Path) -> None:
     files.write_control(path, "0000:00:03.0")
     assert path.read_text() == "0000:00:03.0"
     assert path.stat().st_ino == before
+
+
+def test_the_number_of_a_group_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "group"
+    files.write(
+        path, b"root:x:0:\nqubes:x:98:user\nbroken\nodd:x:-1:\n\xff:x\n"
+    )
+    assert files.group_number(path, "qubes") == 98
+    assert files.group_number(path, "odd") == 0
+    assert files.group_number(path, "none") == 0
+    assert files.group_number(tmp_path / "missing", "qubes") == 0
