@@ -2,10 +2,18 @@
 
 import re
 from dataclasses import asdict
-from pathlib import Path
 
 from sys_pxe import names
-from sys_pxe.dom0 import answers, build, push, ramcheck, squash
+from sys_pxe.dom0 import (
+    answers,
+    build,
+    mounts,
+    push,
+    ramcheck,
+    sets,
+    squash,
+    stopping,
+)
 from sys_pxe.dom0.context import Context, mib, shown
 from sys_pxe.dom0.parsing import Args, Nouns, reader, verb
 from sys_pxe.dom0.progress import duration
@@ -20,11 +28,11 @@ def add(nouns: Nouns) -> None:
     made.add_argument("name", metavar="NAME")
     made.add_argument(
         "--from",
-        dest="tree",
-        metavar="TREE",
-        type=Path,
-        required=True,
-        help="the folder where the golden image is mounted",
+        dest="golden",
+        metavar="GOLDEN",
+        default=build.DEFAULT_GOLDEN,
+        help="the golden image: the root of this PC, a folder where another is "
+        "mounted, or a file with a file system (default: %(default)s)",
     )
     made.add_argument(
         "--valid-days",
@@ -67,12 +75,17 @@ def _build(context: Context, args: Args) -> None:
     begun = context.clock()
     order = build.Order(
         release=names.parse_name(args.name, "NAME"),
-        tree=args.tree,
+        golden=args.golden,
         created=context.now(),
         valid_days=args.valid_days,
         level=_level(args.compression),
+        wanted=_wanted(context),
     )
-    made = build.build(context.state, order, context.reporter)
+    build.check_root()
+    # what is mounted is seen by this process only, and ends with it
+    mounts.private()
+    with stopping.stoppable():
+        made = build.build(context.state, order, context.reporter)
     total = sum(artifact.size for artifact in made.artifacts)
     context.show(
         f"release {made.release} built: serial {made.serial}, {mib(total)}, "
@@ -80,6 +93,13 @@ def _build(context: Context, args: Args) -> None:
         f"{duration(context.clock() - begun)}"
     )
     _warn(context, made)
+
+
+def _wanted(context: Context) -> tuple[sets.Wanted, ...]:
+    """Return the sets of qubes that the site's profiles choose."""
+    if not context.site_file.exists():
+        return ()  # a release can be built before there is a site
+    return sets.wanted(context.site())
 
 
 def _warn(context: Context, made: Manifest) -> None:
@@ -188,6 +208,7 @@ def _show(context: Context, args: Args) -> None:
                 "serial": m.serial,
                 "created": names.format_time(m.created),
                 "expires": names.format_time(m.expires),
+                "sets": [asdict(one) for one in m.sets],
                 "artifacts": rows,
             }
         )
@@ -196,6 +217,11 @@ def _show(context: Context, args: Args) -> None:
     context.show(f"created  {names.format_time(m.created)}")
     late = " (expired)" if context.now() >= m.expires else ""
     context.show(f"expires  {names.format_time(m.expires)}{late}")
+    for one in m.sets:
+        context.show(
+            f"set      {one.name}: {', '.join(one.qubes)} ({one.boot_mib} MiB "
+            f"of RAM at boot, {one.all_mib} MiB for all)"
+        )
     context.show_table(
         ("ARTIFACT", "ROLE", "SIZE", "CHUNKS", "SHA-256"),
         [

@@ -9,24 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sys_pxe import files, run
-from sys_pxe.dom0 import initramfs
+from sys_pxe.dom0 import clientroot, initramfs, seal
 from sys_pxe.errors import SysPxeError
 
-INSIDE = "usr/lib/sys-pxe"
 OUTPUT = "var/tmp/netboot-initramfs"
 # Our module and what it depends on, nothing else: no network module, none that
 # looks for, unlocks or resumes from a disk, no driver of a disk.
 DRACUT_ARGUMENTS = (
     *("--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"),
     *("--no-early-microcode", "--zstd"),
-    *("--conf", "/dev/null", "--confdir", f"/{INSIDE}/dracut.conf.d"),
+    *(
+        "--conf",
+        "/dev/null",
+        "--confdir",
+        f"/{clientroot.INSIDE}/dracut.conf.d",
+    ),
     *("--modules", "sys-pxe"),
 )
 # written by our dracut module as its last step; dracut itself goes on, and ends
 # with status 0, when a module could not be installed
-COMPLETE = f"{INSIDE}/complete"
-# the parts of the package that run in the client
-PARTS = ("", "client")
+COMPLETE = f"{clientroot.INSIDE}/complete"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         merged = mount(given.tree, given.work)
+        # dracut copies from /etc; an initramfs is as public as the root
+        seal.apply(merged)
         install(merged, given.module, given.key)
         done = run.run(
             [
@@ -95,13 +99,10 @@ def install(root: Path, module: Path, key: Path) -> None:
     files.make_folder(target)
     for path in sorted(module.iterdir()):
         files.copy(path, target / path.name, path.stat().st_mode & 0o755)
-    inside = root / INSIDE
+    inside = root / clientroot.INSIDE
     files.make_folder(inside / "dracut.conf.d")
     files.copy(key, inside / "key.pem")
-    for part in PARTS:
-        folder = files.make_folder(inside / "sys_pxe" / part)
-        for path in sorted((initramfs.PACKAGE / part).glob("*.py")):
-            files.copy(path, folder / path.name)
+    clientroot.copy_program(inside)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sys_pxe import files, run
-from sys_pxe.dom0.build import boot_sources
+from sys_pxe.dom0 import bootfiles
 from sys_pxe.errors import SysPxeError
 from sys_pxe.lab import golden, mirror
 from sys_pxe.lab.network import Lan
@@ -86,7 +86,7 @@ def initramfs(tree: Path, cache: Path, say: Callable[[str], None]) -> Path:
         "etc/resolv.conf": Path("/etc/resolv.conf").read_bytes(),
     }
     with golden.variant(tree, "livenet", changes) as changed:
-        version = boot_sources(changed).version
+        version = bootfiles.find(changed).version
         inside(changed, "apt-get", "--quiet", "update")
         inside(changed, "apt-get", "--yes", "--no-install-recommends",
                "install", *PACKAGES)  # fmt: skip

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from sys_pxe import files, manifest, signature
-from sys_pxe.dom0 import build, push, squash
+from sys_pxe.dom0 import artifacts, push, squash
 from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.state import State
 from sys_pxe.dom0.transport import LocalTransport, Payload
@@ -88,12 +88,14 @@ def keep(state: State, name: str, tree: Path, work: Path) -> Manifest:
     for role in manifest.BOOT_ROLES:
         files.write(folder / role.value, role.value.encode("ascii") * 1000)
     squash.build(tree, folder / "dom0-root", work, QUICK, QUIET)
-    artifacts = tuple(
-        build.describe(folder / role.value, role, role is not Role.DOM0_ROOT)
+    found = tuple(
+        artifacts.describe(
+            folder / role.value, role, role in manifest.BOOT_ROLES
+        )
         for role in (*manifest.BOOT_ROLES, Role.DOM0_ROOT)
     )
     serial = state.take_serial("release")
-    made = Manifest(name, serial, CREATED, EXPIRES, artifacts)
+    made = Manifest(name, serial, CREATED, EXPIRES, found)
     signed = signature.signed(manifest.write(made), state.private_key)
     files.write(folder / "manifest", signed)
     return made

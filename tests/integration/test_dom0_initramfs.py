@@ -1,55 +1,20 @@
 """The netboot initramfs: made on an overlay, nothing stays behind. Root."""
 
-import os
-import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from sys_pxe import files, run
+from sys_pxe import files
 from sys_pxe.dom0 import initramfs, initramfs_build
 from sys_pxe.errors import SysPxeError
-
-# stands for dracut: it writes what it was given and what it finds
-DRACUT = """#!/bin/sh
-for last in "$@"; do :; done
-{
-    echo "arguments $*"
-    for path in /usr/lib/sys-pxe/*.pem /usr/lib/sys-pxe/sys_pxe/*.py \\
-        /usr/lib/sys-pxe/sys_pxe/client/*.py \\
-        /usr/lib/dracut/modules.d/90sys-pxe/* /dev/null /proc/self/status; do
-        [ -e "$path" ] && echo "sees $path"
-    done
-    while read -r line; do echo "$line"; done < /usr/lib/sys-pxe/key.pem
-} > "$last"
-: > /usr/lib/sys-pxe/complete
-echo changed > /etc/hostname
-"""
+from tests import golden_tree
+from tests.golden_tree import DRACUT, dracut
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A tree with a shell, its libraries, and a stand-in for dracut."""
-    root = tmp_path / "tree,with:odd=name"
-    listed = run.run(["ldd", "/bin/sh"]).stdout.decode()
-    libraries = re.findall(r"(/[^ ]+) \(0x", listed)
-    for name in ("/bin/sh", *libraries):
-        target = root / name.lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(os.path.realpath(name), target)
-    for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp", "etc"):
-        (root / name).mkdir(parents=True)
-    (root / "etc/hostname").write_text("golden\n")
-    (root / "usr/bin").mkdir(parents=True)
-    dracut(root, DRACUT)
-    return root
-
-
-def dracut(root: Path, text: str) -> None:
-    path = root / "usr/bin/dracut"
-    path.write_text(text)
-    path.chmod(0o755)
+    return golden_tree.make(tmp_path / "tree,with:odd=name")
 
 
 @pytest.fixture

@@ -1,18 +1,19 @@
 """What goes into a release: boot files, chunks, and what is refused."""
 
 import gzip
-import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from sys_pxe import files, manifest
-from sys_pxe.dom0 import build, initramfs, seal, squash
+from sys_pxe import files
+from sys_pxe.dom0 import build, initramfs, seal, sets, source, squash
 from sys_pxe.dom0.build import Order
 from sys_pxe.dom0.state import State
 from sys_pxe.errors import Busy, InvalidInput, SysPxeError, UsageError
-from sys_pxe.manifest import CHUNK_SIZE, Role
+from sys_pxe.manifest import QubeSet, Role
 from tests.dom0_world import DAY, NOW, QUIET, new_state
 
 
@@ -60,7 +61,17 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> None:
         files.write(target, f"squashfs {level}".encode())
 
+    @contextmanager
+    def fake_source(golden: str, work: Path, _: object) -> Iterator[Path]:
+        yield Path(golden)
+
+    @contextmanager
+    def fake_seal(tree: Path, work: Path) -> Iterator[Path]:
+        yield tree
+
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(source, "opened", fake_source)
+    monkeypatch.setattr(seal, "sealed", fake_seal)
     monkeypatch.setattr(initramfs, "dracut_module", lambda: Path("/module"))
     monkeypatch.setattr(initramfs, "build", fake_initramfs)
     monkeypatch.setattr(squash, "build", fake_squash)
@@ -70,8 +81,10 @@ def left_over(state: State) -> list[str]:
     return [p.name for p in state.releases_folder.iterdir()]
 
 
-def order(tree: Path, name: str = "r1", **options: int) -> Order:
-    return Order(name, tree, NOW, **options)
+def order(
+    tree: Path, name: str = "r1", valid_days: int = 90, level: int = 15
+) -> Order:
+    return Order(name, str(tree), NOW, valid_days, level)
 
 
 @pytest.mark.usefixtures("tools")
@@ -144,8 +157,7 @@ def test_an_unsealed_image_is_refused(state: State, tree: Path) -> None:
     put(tree, "root/.bash_history", b"ls\n")
     with pytest.raises(SysPxeError, match="bash_history"):
         build.build(state, order(tree), QUIET)
-    assert not state.releases_folder.exists()
-    assert seal.findings(tree)
+    assert left_over(state) == []
 
 
 def test_building_needs_root(
@@ -174,103 +186,34 @@ def test_a_hostile_name_is_refused(state: State, tree: Path, name: str) -> None:
         build.check_order(state, order(tree, name))
 
 
+@pytest.mark.usefixtures("tools")
 def test_a_folder_that_is_no_system_is_refused(
     state: State, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="has no boot"):
-        build.check_order(state, order(tmp_path / "nothing"))
-
-
-def test_the_newest_xen_and_kernel_are_taken(tree: Path) -> None:
-    found = build.boot_sources(tree)
-    assert (found.xen.name, found.version) == ("xen-4.19.gz", "6.12.10")
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        ("boot/vmlinuz-6*", "no vmlinuz"),
-        ("boot/xen-*.gz", "no xen"),
-        ("lib/modules/6.12.10/modules.dep", "no modules.dep"),
-    ],
-)
-def test_what_is_missing_is_named_with_a_hint(
-    tree: Path, pattern: str, message: str
-) -> None:
-    for path in tree.glob(pattern):
-        path.unlink()
-    with pytest.raises(SysPxeError, match=message) as caught:
-        build.boot_sources(tree)
-    assert "install" in caught.value.hint
-
-
-@pytest.mark.usefixtures("tools")
-def test_a_xen_that_is_cut_off_is_refused(state: State, tree: Path) -> None:
-    whole = gzip.compress(bytes(range(256)) * 99)
-    put(tree, "boot/xen-4.20.gz", whole[:-20])
-    with pytest.raises(SysPxeError, match="not a whole gzip"):
-        build.build(state, order(tree), QUIET)
+        build.build(state, order(tmp_path / "nothing"), QUIET)
     assert left_over(state) == []
+    # no serial was used up for it
+    assert state.take_serial("release") == 1
 
 
 @pytest.mark.usefixtures("tools")
-def test_a_xen_that_unpacks_without_end_is_refused(
+def test_the_sets_are_in_the_manifest_with_their_artifacts(
     state: State, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "XEN_MAX", 1000)
-    put(tree, "boot/xen-4.20.gz", gzip.compress(bytes(5000)))
-    with pytest.raises(InvalidInput, match="more than 1000 bytes"):
-        build.build(state, order(tree), QUIET)
+    wanted = sets.Wanted("office", ("vault", "work"))
 
+    def fake_sets(
+        asked: tuple[sets.Wanted, ...], job: sets.Job, _: object
+    ) -> Iterator[QubeSet]:
+        assert (asked, job.tree, job.level) == ((wanted,), tree, 15)
+        for role in ("volumes", "qubes"):
+            files.write(job.folder / f"{role}-office", role.encode())
+        yield QubeSet("office", 400, 800, wanted.qubes)
 
-@pytest.mark.parametrize(
-    ("low", "high"),
-    [
-        ("6.12.9", "6.12.10"),
-        ("6.9", "6.12"),
-        ("6.12.1-1.qubes", "6.12.1-2.qubes"),
-        ("xen-4.9.gz", "xen-4.19.gz"),
-        ("6.12.9-1.fc41.x86_64", "6.12.10-1.fc37.x86_64"),
-    ],
-)
-def test_versions_are_compared_by_their_numbers(low: str, high: str) -> None:
-    assert build.version_key(low) < build.version_key(high)
-
-
-@pytest.mark.parametrize(
-    "size",
-    [1, 999, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE],
-)
-def test_chunks_cover_the_file_and_each_digest_holds(
-    tmp_path: Path, size: int
-) -> None:
-    content = (b"0123456789" * (size // 10 + 1))[:size]
-    path = tmp_path / "dom0-root"
-    path.write_bytes(content)
-    found = build.describe(path, Role.DOM0_ROOT, whole=False)
-    assert found.sha256 == hashlib.sha256(content).hexdigest()
-    assert len(found.digests) == -(-size // CHUNK_SIZE)
-    for chunk in found.chunks:
-        part = content[chunk.offset : chunk.offset + chunk.size]
-        assert hashlib.sha256(part).hexdigest() == chunk.sha256
-    assert sum(chunk.size for chunk in found.chunks) == size
-
-
-def test_a_boot_file_is_one_chunk(tmp_path: Path) -> None:
-    path = tmp_path / "kernel"
-    path.write_bytes(bytes(CHUNK_SIZE + 5))
-    found = build.describe(path, Role.KERNEL, whole=True)
-    assert found.digests == (found.sha256,)
-
-
-def test_an_empty_or_oversized_artifact_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "kernel"
-    path.write_bytes(b"")
-    with pytest.raises(InvalidInput, match="0 bytes"):
-        build.describe(path, Role.KERNEL, whole=True)
-    monkeypatch.setattr(manifest, "CHUNK_MAX", 10)
-    path.write_bytes(b"x" * 11)
-    with pytest.raises(InvalidInput, match="expected 1 to 10"):
-        build.describe(path, Role.KERNEL, whole=True)
+    monkeypatch.setattr(sets, "build_all", fake_sets)
+    chosen = Order("r1", str(tree), NOW, wanted=(wanted,))
+    made = build.build(state, chosen, QUIET)
+    assert made == state.release("r1")
+    assert made.sets == (QubeSet("office", 400, 800, ("vault", "work")),)
+    assert made.of_set(made.sets[0], Role.VOLUMES).size == len("volumes")

@@ -56,7 +56,6 @@ def run(state: State, tmp_path: Path) -> Run:
         [],
         ["release"],
         ["release", "build"],
-        ["release", "build", "r1"],
         ["release", "explode"],
         ["channel", "set", "stable"],
         ["client", "show"],
