@@ -1,7 +1,7 @@
 #!/bin/bash
 # Puts the client program into the netboot initramfs: the Python interpreter,
 # exactly the modules that the program imports, openssl, the drivers of wired
-# PC network cards, and three units.
+# PC network cards, file systems of the root and the pool, and four units.
 # shellcheck disable=SC2154 # moddir, initdir and the like are dracut's
 
 # Only when asked for: a host's own initramfs has no use for it.
@@ -24,7 +24,7 @@ installkernel() {
     # the cards of virtual machines, and the transceivers that cards need
     instmods virtio_net virtio_pci vmxnet3 =drivers/net/phy
     # pciback under its name upstream and in Qubes' and Debian's kernels
-    hostonly='' instmods xen-pciback loop squashfs overlay
+    hostonly='' instmods xen-pciback loop squashfs overlay btrfs zram
 }
 
 install() {
@@ -54,10 +54,12 @@ install() {
     inst_simple "$moddir/sys-pxe-boot.service" \
         "$systemdsystemunitdir/sys-pxe-boot.service"
     inst_simple "$moddir/sysroot.mount" "$systemdsystemunitdir/sysroot.mount"
+    inst_simple "$moddir/sysroot-var-lib-qubes.mount" \
+        "$systemdsystemunitdir/sysroot-var-lib-qubes.mount"
     $SYSTEMCTL -q --root "$initdir" add-wants sysinit.target \
         sys-pxe-hide.service
     $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-fs.target \
-        sys-pxe-boot.service sysroot.mount
+        sys-pxe-boot.service sysroot.mount sysroot-var-lib-qubes.mount
     # No udev: the client program loads the one driver that it wants, and no
     # device of this PC that nobody asked for is touched. systemd's modules
     # bring it along, so it is masked.

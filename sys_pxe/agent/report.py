@@ -12,7 +12,10 @@ from sys_pxe.errors import InvalidInput
 from sys_pxe.fields import Table
 from sys_pxe.site import load_json
 
-STAGES = ("network", "manifest", "ram", "fetch", "root", "handover", "failed")
+STAGES = (
+    *("network", "manifest", "ram", "fetch", "root", "pool", "handover"),
+    "failed",
+)
 MESSAGE_MAX = 200
 SECONDS_MAX = 10_000_000
 UNKNOWN_MAX = 256

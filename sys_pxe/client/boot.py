@@ -1,14 +1,14 @@
 """The stages of a boot, in their order. ``main`` shows and reports them.
 
-network -> manifest -> ram -> fetch -> root -> handover: nothing of the release
-is used before its signature, dates and serial are checked, nothing is fetched
-that does not fit, and dom0's userspace starts without a network.
+network -> manifest -> ram -> fetch -> root -> pool -> handover: nothing of the
+release is used before its signature, dates and serial are checked, nothing is
+fetched that does not fit, and dom0's userspace starts without a network.
 """
 
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sys_pxe import (
@@ -17,6 +17,7 @@ from sys_pxe import (
     plan,
     pointer,
     ram,
+    run,
     signature,
     site,
     trust,
@@ -29,12 +30,16 @@ from sys_pxe.client import (
     interface,
     memory,
     pci,
+    pool,
     report,
     smbios,
+    store,
 )
+from sys_pxe.client.pool import Pool
 from sys_pxe.client.screen import State
 from sys_pxe.document import DOCUMENT_MAX
 from sys_pxe.errors import InvalidInput, SysPxeError, VerificationError
+from sys_pxe.manifest import SET_ROLES, Artifact, QubeSet, Role
 
 RESULT = memory.BASE / "boot.json"
 # seconds between two reports while bytes come in
@@ -54,7 +59,8 @@ class Facts:
     server: fetch.Server | None = None
     settings: plan.Settings | None = None
     release: manifest.Manifest | None = None
-    image: Path | None = None
+    qubes: QubeSet | None = None
+    pool: Pool | None = None
     progress: fetch.Progress | None = None
     interfaces: tuple[str, ...] = ()
 
@@ -65,6 +71,7 @@ class Boot:
     def __init__(self, state: State, show: Show) -> None:
         self.state = state
         self.facts = Facts()
+        self._loading: run.Popen[bytes] | None = None
         self._show = show
         self._reported = 0.0
         self._ram = {"dom0_mib": memory.total_mib()}
@@ -81,6 +88,7 @@ class Boot:
             "ram": self.stage_ram,
             "fetch": self.stage_fetch,
             "root": self.stage_root,
+            "pool": self.stage_pool,
             "handover": self.stage_handover,
         }
         for name, stage in stages.items():
@@ -159,28 +167,43 @@ class Boot:
         assert self.facts.release is not None
         assert self.facts.settings is not None
         found = ram.plan(self.facts.settings, self.facts.release)
+        self.facts.qubes = plan.qube_set(
+            self.facts.settings, self.facts.release
+        )
         total = memory.total_mib()
         ram.check_dom0(found, total)
         self._note(f"{found.need_mib} MiB of {total} MiB")
 
+    def _artifacts(self) -> list[Artifact]:
+        """Return what is fetched: the root, and the set's store and seed."""
+        release, chosen = self.facts.release, self.facts.qubes
+        assert release is not None
+        root = release.find(Role.DOM0_ROOT)
+        if chosen is None:
+            return [root]
+        return [root, *(release.of_set(chosen, role) for role in SET_ROLES)]
+
     def stage_fetch(self) -> None:
-        """Fetch the image into RAM, verified chunk by chunk."""
-        assert self.facts.release is not None
+        """Fetch the artifacts into RAM, verified chunk by chunk."""
         assert self.facts.server is not None
-        artifact = self.facts.release.find(manifest.Role.DOM0_ROOT)
-        memory.mount_tmpfs(memory.IMAGES, artifact.size)
-        self.facts.image = memory.IMAGES / artifact.name
-        progress = fetch.Progress(artifact.size)
+        if self.facts.qubes is not None:
+            self._loading = pool.begin_loading()
+        wanted = self._artifacts()
+        size = sum(artifact.size for artifact in wanted)
+        memory.mount_tmpfs(memory.IMAGES, size)
+        progress = fetch.Progress(size)
         self.facts.progress = progress
         started = time.monotonic()
-        with memory.new_image(self.facts.image, artifact.size) as target:
-            fetch.fetch(
-                self.facts.server,
-                artifact,
-                target,
-                progress,
-                lambda: self._tick(progress, started),
-            )
+        for artifact in wanted:
+            path = memory.IMAGES / artifact.name
+            with memory.new_image(path, artifact.size) as target:
+                fetch.fetch(
+                    self.facts.server,
+                    artifact,
+                    target,
+                    progress,
+                    lambda: self._tick(progress, started),
+                )
         self._tick(progress, started)
         self._show(True)
 
@@ -214,14 +237,33 @@ class Boot:
 
     def stage_root(self) -> None:
         """Mount what lies in RAM; the overlay itself is sysroot.mount's."""
-        assert self.facts.image is not None
+        assert self.facts.release is not None
         assert self.facts.settings is not None
-        memory.mount_root(self.facts.image, self.facts.settings.overlay_mib)
+        image = memory.IMAGES / self.facts.release.find(Role.DOM0_ROOT).name
+        memory.mount_root(image, self.facts.settings.overlay_mib)
         memory.write_hostname(self.state.client)
         memory.write_issue(
             f"{self.state.client}: release {self.pinned.release} (serial "
             f"{self.pinned.serial}) in RAM; power-off forgets all changes"
         )
+
+    def stage_pool(self) -> None:
+        """Mount the volumes of the profile's qubes, and Qubes' own store."""
+        chosen = self.facts.qubes
+        if chosen is None:
+            self._note("no qubes in this profile")
+            return
+        assert self.facts.settings is not None
+        if self._loading is not None and self._loading.wait() != 0:
+            raise SysPxeError(
+                f"modprobe cannot load all of {', '.join(pool.MODULES)}",
+                "the kernel of this release lacks them",
+            )
+        seed = memory.IMAGES / chosen.artifact(Role.VOLUMES)
+        self.facts.pool = pool.make(seed, self.facts.settings.pool_mib)
+        found = store.read(memory.IMAGES / chosen.artifact(Role.QUBES))
+        store.write(found, pool.POOL, memory.ROOT, memory.UPPER)
+        self._note(f"set {chosen.name}: {', '.join(chosen.qubes)}")
 
     def stage_handover(self) -> None:
         """Take the network away, prove it, give disks back where allowed."""
@@ -267,6 +309,8 @@ class Boot:
             "breaks": progress.breaks if progress else 0,
             "dom0_mib": memory.total_mib(),
             "seconds": self.state.seconds,
+            "set": self.facts.qubes.name if self.facts.qubes else None,
+            "pool": asdict(self.facts.pool) if self.facts.pool else None,
         }
         files.write(RESULT, json.dumps(found).encode("ascii"))
 

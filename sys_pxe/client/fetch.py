@@ -32,6 +32,7 @@ PAUSE = 1.0
 DAMAGED_MAX = 3
 # Small enough for the cache, large enough to let the other workers run.
 _STEP = 256 << 10
+_ZEROS = bytes(_STEP)
 
 Server = tuple[str, int]
 
@@ -143,8 +144,10 @@ def _work(
     connection = http.client.HTTPConnection(*server, timeout=SILENCE)
     buffer = memoryview(bytearray(_STEP))
 
-    def keep(at: int, part: memoryview) -> None:
-        _write(target, at, part)
+    def keep(at: int, part: memoryview, again: bool) -> None:
+        # zeros stay holes, unless the place was written to before
+        if again or not _zeros(part):
+            _write(target, at, part)
 
     while not stop.is_set():
         try:
@@ -158,6 +161,11 @@ def _work(
             failures.append(error)
             stop.set()
     connection.close()
+
+
+def _zeros(part: memoryview) -> bool:
+    """Return whether a part has zeros only; most are told by their start."""
+    return not any(part[:32]) and part.tobytes() == _ZEROS[: len(part)]
 
 
 def _write(target: FileIO, at: int, part: memoryview) -> None:
@@ -177,7 +185,7 @@ def _fetch_chunk(
     connection: http.client.HTTPConnection,
     chunk: Chunk,
     buffer: memoryview,
-    keep: Callable[[int, memoryview], None],
+    keep: Callable[[int, memoryview, bool], None],
     progress: Progress,
     stop: threading.Event,
 ) -> bool:
@@ -190,7 +198,7 @@ def _fetch_chunk(
         try:
             for part in _receive(connection, chunk, buffer, have):
                 digest.update(part)
-                keep(chunk.offset + have, part)
+                keep(chunk.offset + have, part, damaged > 0)
                 have += len(part)
                 progress.arrived(len(part))
                 if stop.is_set():

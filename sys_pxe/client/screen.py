@@ -27,6 +27,7 @@ STAGES = {
     "ram": "Memory",
     "fetch": "Download",
     "root": "System in RAM",
+    "pool": "Qubes in RAM",
     "handover": "Network off",
 }
 
@@ -112,7 +113,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 def render(state: State) -> str:
     """Return the whole screen as text with escape codes."""
-    rows = [f"{_BOLD}  sys-pxe: Qubes OS from the network, in RAM{_PLAIN}", ""]
+    rows = [f"{_BOLD}  sys-pxe: Qubes OS from the network, in RAM{_PLAIN}"]
     who = state.client or "this PC"
     what = f", release {state.release}" if state.release else ""
     rows += [_row(who + what), ""]

@@ -13,7 +13,10 @@ from sys_pxe.dom0.answers import (
 from sys_pxe.errors import InvalidInput
 from sys_pxe.fields import Table
 
-STAGES = ("network", "manifest", "ram", "fetch", "root", "handover", "failed")
+STAGES = (
+    *("network", "manifest", "ram", "fetch", "root", "pool", "handover"),
+    "failed",
+)
 MESSAGE_MAX = 200
 TIME_MAX = 1 << 40
 

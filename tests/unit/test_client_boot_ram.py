@@ -13,7 +13,7 @@ from sys_pxe.trust import Identity
 from tests import documents
 
 MAC = "52:54:00:00:00:01"
-SETTINGS = plan.Settings("office", "stable", (), 2048, 256, (), (), False)
+SETTINGS = plan.Settings("office", "stable", (), 2048, 256, 1024, (), (), False)
 Sent = list[dict[str, str | int | float]]
 
 
