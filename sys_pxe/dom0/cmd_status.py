@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from sys_pxe.dom0 import answer_status
+from sys_pxe.dom0 import answer_status, status_here
 from sys_pxe.dom0.answer_status import RemoteClient, Status
 from sys_pxe.dom0.context import Context, mib
 from sys_pxe.dom0.parsing import Args, Nouns, only
@@ -84,6 +84,9 @@ def _check_idle(context: Context) -> None:
 def _status(context: Context, args: Args) -> None:
     if args.idle:
         _check_idle(context)
+        return
+    if status_here.applies(context):
+        status_here.show(context)
         return
     found = fetch(context)
     if context.json:

@@ -35,7 +35,9 @@ OUTSIDE_ONE = {
 
 PURE = (
     *("errors", "names", "document", "manifest", "pointer", "trust"),
-    *("frames", "fields", "site", "plan", "ram"),
+    *("frames", "fields", "site", "plan", "ram", "usage"),
+    *("dom0.qubes_store", "dom0.qubes_write", "dom0.qubes_needs"),
+    *("dom0.qubes_rewrite", "dom0.qubes_memory", "dom0.seal_rules"),
     *("render.dnsmasq", "render.ipxe", "render.nginx", "render.server"),
 )
 IMPURE_MODULES = {
@@ -68,7 +70,8 @@ WRITE_EXCEPTIONS = {
     ("client.screen", "os.write"): "a terminal device, not a file",
     ("lab.world", "open"): "a log that the agent itself appends to",
     ("dom0.cli", "os.open"): "/dev/null in place of a closed stdout",
-    ("dom0.build", "shutil"): "copyfileobj between two open files",
+    ("dom0.seed_fill", "os.pwrite"): "each block goes to its place",
+    ("dom0.bootfiles", "shutil"): "copyfileobj between two open files",
     ("signature", "os.write"): "a memory file for openssl",
 }
 

@@ -107,8 +107,10 @@ def test_modules_are_those_of_the_parts_that_run_there(
         for part in PARTS[place]
         for path in (here / part).glob("*.py")
     }
-    templates = (here / "render/templates").iterdir()
-    assert found == wanted | {f"render/templates/{t.name}" for t in templates}
+    data = [*(here / "render/templates").iterdir()]
+    if "client" in PARTS[place]:
+        data += (here / "client/files").iterdir()
+    assert found == wanted | {str(path.relative_to(here)) for path in data}
 
 
 def test_nothing_of_lab_tests_or_bytecode_is_there(root: Path) -> None:
