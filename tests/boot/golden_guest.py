@@ -1,0 +1,242 @@
+"""Runs inside the machine of test_golden_dom0: reads a dom0 on real LVM.
+
+``setup`` makes the volumes of a Qubes OS and copies a system onto the root's;
+all else is called in a chroot there, so that / is a thin volume, as in dom0.
+Each call writes one line of JSON.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from io import StringIO
+from pathlib import Path
+
+from sys_pxe.dom0 import lvm, mounts, source, volumes
+from sys_pxe.dom0.progress import Reporter
+from sys_pxe.dom0.volumes import Volume
+from sys_pxe.errors import SysPxeError
+
+MIB = 1 << 20
+VG = "qubes_dom0"
+ROOT = Path("/dom0")
+WORK = Path("/var/tmp/work")
+SIZE = 64 * MIB
+BLOCK = 4096
+
+
+def sh(*argv: str) -> str:
+    done = subprocess.run(argv, capture_output=True, check=False, text=True)
+    if done.returncode:
+        raise SystemExit(f"{argv}: {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def thin(name: str, pool: str, mib: int) -> Path:
+    sh(*("lvcreate", "-q", "-V", f"{mib}m", "--thinpool", pool),
+       *("-n", name, VG))  # fmt: skip
+    return Path("/dev", VG, name)
+
+
+def fill(device: Path, text: str) -> None:
+    with open(device, "r+b") as stream:
+        stream.write(text.encode().ljust(BLOCK, b"\0"))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def setup(root_mib: str, disk: str, copy: str, xfs: str) -> object:
+    """Make the volumes; ``copy`` and ``xfs`` are disks with file systems."""
+    sh("vgcreate", "-q", VG, disk)
+    for pool, mib in (("root-pool", 1800), ("vm-pool", 400)):
+        sh(*("lvcreate", "-q", "--type", "thin-pool", "-L", f"{mib}m"),
+           *("-n", pool, VG))  # fmt: skip
+    root = thin("root", "root-pool", int(root_mib))
+    other = thin("other", "root-pool", 320)
+    for taken, made in ((copy, root), (xfs, other)):
+        sh("dd", f"if={taken}", f"of={made}", "bs=1M", "conv=sparse,fsync",
+           "status=none")  # fmt: skip
+    sh("lvcreate", "-q", "-L", "16m", "-n", "boot", VG)
+    sh("mke2fs", "-q", "-t", "ext4", f"/dev/{VG}/boot")
+    ROOT.mkdir()
+    sh("mount", str(root), str(ROOT))
+    sh("mount", f"/dev/{VG}/boot", str(ROOT / "boot"))
+    (ROOT / "boot/kernel").write_text("a boot file")
+    for name in ("dev", "proc", "sys", "run"):
+        sh("mount", "--rbind", f"/{name}", str(ROOT / name))
+    (ROOT / "mnt/other").mkdir(parents=True)
+    sh("mount", str(other), str(ROOT / "mnt/other"))
+    fill(thin("vm-T-root", "vm-pool", 64), "committed")
+    return lvs()
+
+
+def lvs() -> list[str]:
+    return sorted(lv.name for lv in lvm.volumes() if "build" in lv.name)
+
+
+def opened(stack: ExitStack, spec: str, said: StringIO) -> Path:
+    WORK.mkdir(exist_ok=True)
+    made = source.opened(spec, WORK, Reporter(said))
+    return stack.enter_context(made)
+
+
+def text(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
+def refused(path: Path) -> str:
+    try:
+        path.write_text("x")
+    except OSError as error:
+        return error.strerror or ""
+    return ""
+
+
+def view(spec: str) -> object:
+    """Read a file system while it is written to."""
+    mounts.private()
+    live, said = Path(spec), StringIO()
+    (live / "before").write_text("first")
+    with ExitStack() as stack:
+        tree = opened(stack, spec, said)
+        (live / "before").write_text("second")
+        (live / "after").write_text("second")
+        found = {
+            "before": text(tree / "before"),
+            "after": text(tree / "after"),
+            "live": text(live / "before"),
+            "boot": text(tree / "boot/kernel"),
+            "refused": [refused(tree / n) for n in ("x", "boot/x")],
+            "entries": len(list((tree / "usr/bin").glob("*"))),
+            "inside": lvs(),
+        }
+    (live / "after").unlink()
+    return {
+        **found,
+        "said": said.getvalue(),
+        "after_lvs": lvs(),
+        "mounted": [
+            line
+            for line in Path("/proc/self/mounts").read_text().splitlines()
+            if str(WORK) in line
+        ],
+    }
+
+
+def volume(place: str = f"{VG}/vm-T-root", size: int = SIZE) -> Volume:
+    return Volume("T", "root", "lvm_thin", place, size, "vm-templates/T/root")
+
+
+def head(path: Path | None) -> str:
+    assert path
+    with open(path, "rb") as stream:
+        return stream.read(BLOCK).rstrip(b"\0").decode()
+
+
+def template() -> object:
+    """Read a template that runs, and stops while it is read."""
+    sh(*("lvcreate", "-q", "-s", "-kn", "-ay", "-n", "vm-T-root-snap"),
+       f"{VG}/vm-T-root")  # fmt: skip
+    running = Path("/dev", VG, "vm-T-root-snap")
+    said = StringIO()
+    with open(running, "r+b") as held:
+        held.write(b"running".ljust(BLOCK, b"\0"))
+        held.flush()
+        os.fsync(held.fileno())
+        with volumes.opened([volume()], Path("/"), Reporter(said)) as items:
+            first = head(items[0].source)
+            held.close()
+            # what qubesd does when the qube stops
+            sh("lvrename", "-q", VG, "vm-T-root", "vm-T-root-1700000000-back")
+            sh("lvrename", "-q", VG, "vm-T-root-snap", "vm-T-root")
+            then = head(items[0].source)
+            inside, size = lvs(), items[0].size
+            try:
+                fill(items[0].source or Path(), "written")
+                writable = True
+            except OSError:
+                writable = False
+    with volumes.opened([volume()], Path("/"), Reporter(StringIO())) as items:
+        again = head(items[0].source)
+    return {
+        "heads": [first, then, again],
+        "said": said.getvalue(),
+        "inside": inside,
+        "size": size,
+        "writable": writable,
+        "after_lvs": lvs(),
+    }
+
+
+def refusals() -> object:
+    """Ask for volumes that are not there or too small, or used in place."""
+    found = []
+    wrong = [
+        volume(size=SIZE + 1),
+        volume(place=f"{VG}/vm-gone-root"),
+        volume(place=f"{VG}/boot"),
+    ]
+    for one in wrong:
+        try:
+            with volumes.opened(
+                [volume(), one], Path("/"), Reporter(quiet=True)
+            ):
+                found.append("")
+        except SysPxeError as error:
+            found.append(error.explain())
+    with open(f"/dev/{VG}/vm-T-root", "rb"):
+        try:
+            with volumes.opened([volume()], Path("/"), Reporter(quiet=True)):
+                found.append("")
+        except SysPxeError as error:
+            found.append(error.explain())
+    return {"found": found, "after_lvs": lvs()}
+
+
+def hold() -> None:
+    """Open dom0 and a volume, say so, and wait for the end."""
+    mounts.private()
+    with ExitStack() as stack:
+        opened(stack, "/", StringIO())
+        made = volumes.opened([volume()], Path("/"), Reporter(quiet=True))
+        stack.enter_context(made)
+        print("ready", flush=True)
+        time.sleep(600)
+
+
+def ended(number: str) -> object:
+    """Start a build, end it by a signal, and look what the next one does."""
+    child = subprocess.Popen(
+        [sys.executable, __file__, "hold"], stdout=subprocess.PIPE
+    )
+    assert child.stdout
+    ready = child.stdout.readline().decode().strip()
+    inside = lvs()
+    child.send_signal(signal.Signals[number])
+    status = child.wait()
+    left = lvs()
+    said = StringIO()
+    mounts.private()
+    with ExitStack() as stack:
+        opened(stack, "/", said)
+        during = lvs()
+    return {
+        "ready": ready,
+        "inside": inside,
+        "status": status,
+        "left": left,
+        "during": during,
+        "said": said.getvalue(),
+        "after_lvs": lvs(),
+    }
+
+
+ACTIONS = {
+    f.__name__: f for f in (setup, view, template, refusals, hold, ended)
+}
+
+if __name__ == "__main__":
+    print(json.dumps(ACTIONS[sys.argv[1]](*sys.argv[2:])))
