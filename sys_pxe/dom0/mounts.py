@@ -78,8 +78,9 @@ def overlaid(lower: Path, work: Path, name: str) -> Iterator[Path]:
     # the root of an overlay has the mode of its upper layer
     files.set_mode(place / UPPER, lower.stat().st_mode & 0o7777)
     options = f"lowerdir={LOWER},upperdir={UPPER},workdir={WORK}"
-    # a bind mount, so that no character of the path reaches mount's options
-    with mounted(lower.absolute(), place / LOWER, "--bind"):
+    # a bind mount, so that no character of the path reaches mount's options;
+    # read-only, so that who removes the work folder removes nothing else
+    with bound(lower.absolute(), place / LOWER):
         merged = files.make_folder(place / MERGED)
         try:
             with undisturbed():

@@ -102,14 +102,22 @@ def command(tmp_path: Path, state: State) -> Command:
     return Command(tmp_path, state)
 
 
-def surroundings(state: State) -> tuple[str, str, list[str]]:
-    """Return what a build must leave as it was."""
-    loops = run.run(["losetup", "--list", "--noheadings", "--output", "NAME"])
+def surroundings(state: State) -> tuple[list[str], list[str], list[str]]:
+    """Return mounts, loop devices and files of the state's folder.
+
+    Other tests may run at the same time: theirs do not count.
+    """
+    listed = run.run(
+        ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]
+    )
+    root = str(state.root)
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    loops = listed.stdout.decode().splitlines()
     folder = state.releases_folder
     left = [p.name for p in folder.iterdir()] if folder.exists() else []
     return (
-        Path("/proc/self/mounts").read_text(),
-        loops.stdout.decode(),
+        [line for line in mounts if root in line],
+        [line for line in loops if root in line],
         left,
     )
 
