@@ -73,6 +73,7 @@ def make(seed: Path, pool_mib: int) -> Pool:
 
 def _add(device: Path) -> None:
     """Let the file system grow by a device, which takes all that is written."""
-    arguments = _VOL_ARGS.pack(0, str(device).encode("ascii"))
+    # a bytearray: fcntl takes bytes of at most 1 KiB
+    arguments = bytearray(_VOL_ARGS.pack(0, str(device).encode("ascii")))
     with files.opened_folder(POOL) as descriptor:
         fcntl.ioctl(descriptor, _ADD_DEVICE, arguments)

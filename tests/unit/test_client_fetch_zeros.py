@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
@@ -39,24 +40,39 @@ def target(tmp_path: Path) -> Iterator[FileIO]:
         yield place
 
 
-def get(web: Web, target: FileIO) -> None:
+def get(web: Web, target: FileIO) -> fetch.Progress:
     progress = fetch.Progress(ARTIFACT.size)
     server = ("127.0.0.1", web.port)
     fetch.fetch(server, ARTIFACT, target, progress, lambda: None)
     target.seek(0)
     assert target.readall() == b"".join(PARTS)
+    return progress
 
 
-def test_zeros_take_no_room(web: Web, target: FileIO) -> None:
-    get(web, target)
+def test_zeros_take_no_room_and_whole_chunks_of_them_are_not_fetched(
+    web: Web, target: FileIO
+) -> None:
+    progress = get(web, target)
     assert os.fstat(target.fileno()).st_blocks * 512 < STEP
+    assert ARTIFACT.digests[1] not in [digest for digest, _ in web.asked]
+    assert progress.received == 2 * STEP
+    assert progress.done == ARTIFACT.size
+
+
+def test_an_artifact_of_zeros_needs_no_server(target: FileIO) -> None:
+    zeros = hashlib.sha256(bytes(STEP)).hexdigest()
+    empty = replace(ARTIFACT, digests=(zeros,) * 3)
+    progress = fetch.Progress(ARTIFACT.size)
+    fetch.fetch(("127.0.0.1", 9), empty, target, progress, lambda: None)
+    assert (progress.done, progress.received) == (ARTIFACT.size, 0)
 
 
 def test_zeros_replace_what_a_damaged_chunk_left(
     web: Web, target: FileIO
 ) -> None:
     wrong = b"\3" * STEP
+    # zeros but for its first byte
     web.hook = lambda r: (
-        wrong if r.digest == ARTIFACT.digests[1] and r.number == 1 else None
+        wrong if r.digest == ARTIFACT.digests[0] and r.number == 1 else None
     )
     get(web, target)
