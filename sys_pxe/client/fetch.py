@@ -107,10 +107,8 @@ def fetch(
     verified: list[Chunk] = []
     for chunk in artifact.chunks:
         # a chunk of zeros is there already: the file was made of them
-        if chunk.sha256 == _zero_digest(chunk.size):
-            verified.append(chunk)
-        else:
-            work.put(chunk)
+        there = chunk.sha256 == _zero_digest(chunk.size)
+        (verified.append if there else work.put)(chunk)
     progress.skipped(sum(chunk.size for chunk in verified))
     failures: list[SysPxeError] = []
     stop = threading.Event()

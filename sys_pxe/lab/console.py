@@ -16,6 +16,9 @@ LINES_SHOWN = 20
 # the UART's queue in Xen holds few characters; a person does not type faster
 _TYPED_AT_ONCE = 16
 _TYPING_PAUSE = 0.03
+# a serial line comes in single characters: one look at the text for many
+_GATHER_SECONDS = 0.02
+_READ_MAX = 1 << 20
 
 # control sequences, ECMA-48 section 5.4; strings to BEL or ST; two-letter ones
 _ESCAPE = re.compile(
@@ -124,12 +127,13 @@ class Console:
         except OSError:
             raise SysPxeError(f"{self.name}: the machine is off") from None
 
-    def login(self, timeout: float) -> float:
+    def login(self, timeout: float, after: int = 0) -> float:
         """Log in as root, who has no password, and make the shell quiet.
 
-        Returns the seconds from power-on to the prompt.
+        What was said before the position ``after`` does not count. Returns the
+        seconds from power-on to the prompt.
         """
-        asked = self.wait_for(r"login:", timeout)
+        asked = self.wait_for(r"login:", timeout, after)
         self.send("root\n")
         prompt = self.wait_for(r"[#$] *$", timeout, asked.match.end())
         # no echo, no line breaks, no kernel messages between the answers
@@ -170,7 +174,7 @@ class Console:
         plain = PlainText()
         while True:
             try:
-                piece = self._socket.recv(65536)
+                piece = self._socket.recv(_READ_MAX)
             except OSError:
                 piece = b""
             with self._news:
@@ -181,3 +185,4 @@ class Console:
                 self._news.notify_all()
             if not piece:
                 return
+            time.sleep(_GATHER_SECONDS)

@@ -1,4 +1,4 @@
-"""``make demo``: the whole story, from a key to a rollback, on one machine.
+"""``make demo``: the whole story, from a key to qubes in RAM, on one machine.
 
 Every figure that it prints or writes to ``demo.json`` is read in that run:
 from lab-probe inside the guest, from the client program's own record, from the
@@ -14,15 +14,25 @@ from pathlib import Path
 
 from sys_pxe import files
 from sys_pxe.errors import SysPxeError
-from sys_pxe.lab import golden
+from sys_pxe.lab import golden, guests, qubes
 from sys_pxe.lab.machine import Machine
-from sys_pxe.lab.world import BOOT_SECONDS, DESKS, FAILED, IN_RAM, World
+from sys_pxe.lab.world import (
+    BOOT_SECONDS,
+    DESKS,
+    FAILED,
+    IN_RAM,
+    QUBES_DESK,
+    Desk,
+    World,
+)
 
 BUILD = Path("build")
 PICTURES = BUILD / "pictures"
 RESULT = BUILD / "demo.json"
 WRITTEN = "/root/written-in-the-first-boot"
 CHANGED = "/etc/motd"
+# what the start of a guest may take of the pool: bookkeeping, no copies
+STARTED_MIB = 2
 NEWS = b"release 2 says hello\n"
 DESK, SMALL = DESKS[0], DESKS[1]
 
@@ -72,8 +82,20 @@ def watch(machine: Machine, picture: Path | None) -> dict[str, float]:
     return seconds
 
 
+@dataclass(frozen=True)
+class Pool:
+    """The VM pool of the boot with qubes, and what the guests did in it."""
+
+    record: dict[str, object]
+    guests: list[dict[str, object]]
+
+
 def boot(
-    world: World, what: str, machine: Machine, picture: Path | None = None
+    world: World,
+    what: str,
+    machine: Machine,
+    picture: Path | None = None,
+    desk: Desk = DESK,
 ) -> Boot:
     """Watch a machine that was just switched on, and measure it."""
     title(what)
@@ -95,7 +117,7 @@ def boot(
         "swap_kib": found["swap_kib"],
         "disks_seen": found["block"],
         "hidden": found["pciback"],
-        "decoy_unchanged": world.decoy_unchanged(DESK),
+        "decoy_unchanged": world.decoy_unchanged(desk),
         "bytes_received": own["bytes_received"],
         "ram_used_mib": found["ram_used_mib"],
         "ram_total_mib": found["ram_total_mib"],
@@ -105,8 +127,8 @@ def boot(
     return Boot(what, record, existing if isinstance(existing, dict) else {})
 
 
-def run_demo(world: World) -> list[Boot]:
-    """Tell the story; return its boots."""
+def run_demo(world: World) -> tuple[list[Boot], Pool]:
+    """Tell the story; return its boots, the last of which has qubes."""
     boots: list[Boot] = []
     title("key")
     world.create_key()
@@ -144,7 +166,59 @@ def run_demo(world: World) -> list[Boot]:
     world.command("channel", "rollback", "stable")
     with world.machine(DESK) as machine:
         boots.append(boot(world, "desk-01 after the rollback", machine))
-    return boots
+    last, pool = with_qubes(world, tree)
+    return [*boots, last], pool
+
+
+def with_qubes(world: World, tree: Path) -> tuple[Boot, Pool]:
+    """Build a release with qubes, boot it, use three guests of Xen."""
+    title("a release with qubes: a template, three app qubes")
+    world.write_site(qubes=True)
+    with golden.variant(tree, "q1", {}) as filled:
+        qubes.add(filled)
+        world.build("q1", filled)
+    world.command("release", "push", "q1")
+    world.command("site", "push")
+    world.command("plan", "qubes", "--release", "q1")
+    world.command("channel", "set", "testing", "q1")
+    with world.machine(QUBES_DESK) as machine:
+        what = "desk-04 with qubes in RAM"
+        found = boot(world, what, machine, desk=QUBES_DESK)
+        title("three guests of Xen, from the pool")
+        own = machine.probe()["boot"]
+        assert isinstance(own, dict)
+        empty = guests.Guests(machine).used()
+        told = guests.tour(machine)
+        machine.screenshot(PICTURES / "qubes.png")
+    record: dict[str, object] = {
+        "seed_bytes": own["pool"]["seed_bytes"],
+        "pool_used_bytes": empty.zram_held,
+        "limit_bytes": own["pool"]["disksize"],
+        "ready_seconds": own["seconds"]["pool"],
+        "ram_left_mib": told["ram_left_mib"],
+    }
+    say(f"  pool: {record}")
+    return found, Pool(record, guest_rows(told))
+
+
+def guest_rows(told: dict[str, object]) -> list[dict[str, object]]:
+    """Return a row for each guest of a tour; the first of them wrote."""
+    rows = told["rows"]
+    assert isinstance(rows, list)
+    writer = rows[0]["name"]
+    found = []
+    for row in rows:
+        wrote = row["name"] == writer
+        found.append(
+            {
+                **row,
+                "wrote_mib": told["wrote_mib"] if wrote else 0,
+                "ram_returned_mib": told["ram_returned_mib"] if wrote else 0,
+                "seed_unchanged": told["seed_unchanged"],
+            }
+        )
+        say(f"  guest: {found[-1]}")
+    return found
 
 
 def failure(world: World) -> None:
@@ -163,6 +237,30 @@ def text_of(boot: Boot, path: str) -> str | None:
     """Return the first bytes of a file in the guest; None if it is absent."""
     found = boot.files.get(path)
     return None if found is None else str(found)
+
+
+def pool_verdicts(pool: Pool) -> list[tuple[str, str, bool]]:
+    """Return what was to be proved of the qubes."""
+    rows = pool.guests
+    writer, others = rows[0], rows[1:]
+    wrote, back = writer["wrote_mib"], writer["ram_returned_mib"]
+    assert isinstance(wrote, int)
+    assert isinstance(back, int)
+    taken = [row["taken_mib"] for row in rows]
+    return [
+        ("guests that ran a command", str([row["ran"] for row in rows]),
+         all(row["ran"] == f"{row['name']} of {qubes.TEMPLATE}"
+             for row in rows)),
+        ("MiB of the pool that their start took", str(taken),
+         all(isinstance(t, float) and t < STARTED_MIB for t in taken)),
+        ("a write seen by its own guest alone",
+         str([row["saw"] for row in rows]),
+         writer["saw"] is True and not any(row["saw"] for row in others)),
+        ("MiB written in one, and given back", f"{wrote}, {back}",
+         wrote >= guests.RETURNED_MIB and back >= guests.RETURNED_MIB),
+        ("seed unchanged after all of it", str(writer["seed_unchanged"]),
+         writer["seed_unchanged"] is True),
+    ]  # fmt: skip
 
 
 def verdicts(boots: list[Boot]) -> list[tuple[str, str, bool]]:
@@ -193,9 +291,10 @@ def verdicts(boots: list[Boot]) -> list[tuple[str, str, bool]]:
          text_of(again, WRITTEN) is None),
         ("change of release 2", str(texts),
          [NEWS.decode() in (t or "") for t in texts]
-         == [False, False, True, False]),
+         == [False, False, True, False, False]),
         ("releases booted", str([b.record["release"] for b in boots]),
-         [b.record["release"] for b in boots] == ["r1", "r1", "r2", "r1"]),
+         [b.record["release"] for b in boots]
+         == ["r1", "r1", "r2", "r1", "q1"]),
     ]  # fmt: skip
     return rows
 
@@ -225,19 +324,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     files.make_folder(PICTURES)
     try:
         with World(BUILD / "demo", BUILD / "cache", say) as world:
-            boots = run_demo(world)
+            boots, pool = run_demo(world)
     except SysPxeError as error:
         sys.stderr.write(f"demo: error: {error.explain()}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("demo: stopped; nothing is left running\n")
         return 130
-    rows = verdicts(boots)
+    rows = [*verdicts(boots), *pool_verdicts(pool)]
     title("what it proved")
     for claim, read, holds in rows:
         say(f"  {'ok  ' if holds else 'FAIL'}  {claim}: {read}")
     say("\nseconds since power-on\n" + table(boots))
-    content = {"boots": [{"what": b.what, **b.record} for b in boots]}
+    content = {
+        "boots": [{"what": b.what, **b.record} for b in boots],
+        "pool": pool.record,
+        "guests": pool.guests,
+    }
     files.write(RESULT, json.dumps(content, indent=1).encode() + b"\n")
     say(f"\nwritten: {RESULT}; pictures: {PICTURES}")
     failed = sum(not holds for _, _, holds in rows)

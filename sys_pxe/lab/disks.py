@@ -9,6 +9,7 @@ from sys_pxe.errors import InvalidInput
 
 MIB = 1 << 20
 DISK_MIB = 64
+GROUP_MIB = 24
 _TABLE_MIB = 1
 _PARTITION_MIN = 8
 _SECTORS = MIB // 512
@@ -57,6 +58,27 @@ def decoy_disk(path: Path, size: int = DISK_MIB) -> Path:
         with files.replacing(path) as image:
             for part in (table, ext4.read_bytes(), swapped.read_bytes()):
                 image.write(part)
+    return path
+
+
+def volume_group(path: Path, name: str, size: int = GROUP_MIB) -> Path:
+    """Make a raw image of ``size`` MiB that is a volume group of LVM.
+
+    LVM wants a block device, so a loop device is taken for a moment: needs
+    root. No other device of this machine is looked at.
+    """
+    files.remove(path)
+    _empty(path, size)
+    found = run.run(["losetup", "--find", "--show", str(path)])
+    device = found.stdout.decode().strip()
+    try:
+        with files.scratch("sys-pxe-lvm-") as folder:
+            # lvm.conf(5): the system directory, with its lock and its files
+            env = {"LVM_SYSTEM_DIR": str(folder)}
+            for argv in (["pvcreate", "-y"], ["vgcreate", name]):
+                run.run([*argv, "--devices", device, device], env=env)
+    finally:
+        run.run(["losetup", "--detach", device])
     return path
 
 

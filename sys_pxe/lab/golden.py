@@ -16,7 +16,9 @@ from sys_pxe.errors import InvalidInput, SysPxeError
 from sys_pxe.lab import mirror
 
 HOSTNAME = "dom0"
-PROBE = "usr/local/bin/lab-probe"
+# the programs that measure and use a running machine, below lab/files
+PROGRAMS = ("lab-probe", "lab-guest", "lab-block")
+PROGRAM_FOLDER = "usr/local/bin"
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -26,7 +28,8 @@ def _words(text: str) -> tuple[str, ...]:
 
 _PACKAGES = _words(
     "systemd systemd-sysv udev kmod dbus login zstd linux-image-amd64 dracut "
-    "python3 openssl iproute2 util-linux pciutils"
+    "python3 openssl iproute2 util-linux pciutils xen-utils-common "
+    "xenstore-utils btrfs-progs lvm2 thin-provisioning-tools busybox-static"
 )
 
 # what no machine of the lab has, or nobody reads; dpkg.cfg(5): * matches /
@@ -43,7 +46,7 @@ _EXCLUDED = (
         for name in _words(
             "gpu media sound bluetooth infiniband iio staging hwmon isdn nfc "
             "mmc mtd comedi accel rtc leds power pinctrl soundwire gnss "
-            "firewire memstick thunderbolt md net/wireless net/can net/usb "
+            "firewire memstick thunderbolt net/wireless net/can net/usb "
             "net/wwan net/hamradio net/fddi usb/serial usb/gadget usb/misc "
             "input/touchscreen input/joystick input/tablet platform"
         )
@@ -58,6 +61,8 @@ _FILES: Mapping[str, tuple[str, int]] = {
     "etc/machine-id": ("", 0o444),
     "etc/fstab": ("", 0o644),
     "etc/resolv.conf": ("", 0o644),
+    # Xen's daemons end at once without it, and /var/log is emptied
+    "etc/tmpfiles.d/lab-xen.conf": ("d /var/log/xen 0755 root root -\n", 0o644),
 }
 
 # no use on a machine that forgets, and slow under emulation
@@ -76,7 +81,11 @@ _MASKED = _words(
     "systemd-creds.socket systemd-logind.service systemd-sysusers.service "
     "systemd-machine-id-commit.service dev-hugepages.mount "
     "sys-kernel-debug.mount sys-kernel-tracing.mount "
-    "systemd-battery-check.service systemd-remount-fs.service"
+    "systemd-battery-check.service systemd-remount-fs.service "
+    # nothing of LVM at boot; lab-guest starts Xen's daemons when it needs them
+    "lvm2-monitor.service lvm2-lvmpolld.socket lvm2-lvmpolld.service "
+    "blk-availability.service dm-event.socket dm-event.service "
+    "xen.service xendomains.service"
 )
 # each costs a second or two under emulation; systemd.generator(7): a link to
 # /dev/null in /etc takes the place of the one in /usr/lib
@@ -109,12 +118,13 @@ def recipe_digest(suite: str) -> str:
     """Return the digest of all that decides what a golden tree looks like."""
     recipe = (suite, _PACKAGES, _EXCLUDED, sorted(_FILES.items()), _MASKED,
               _GENERATORS, _EMPTIED, _REMOVED)  # fmt: skip
-    return hashlib.sha256(repr(recipe).encode() + probe_source()).hexdigest()
+    programs = b"".join(program(name) for name in PROGRAMS)
+    return hashlib.sha256(repr(recipe).encode() + programs).hexdigest()
 
 
-def probe_source() -> bytes:
-    """Return the program lab-probe, which measures a running machine."""
-    return (resources.files("sys_pxe.lab") / "files/lab-probe").read_bytes()
+def program(name: str) -> bytes:
+    """Return a file of lab/files, such as lab-probe."""
+    return (resources.files("sys_pxe.lab") / "files" / name).read_bytes()
 
 
 def golden_tree(cache: Path, progress: Progress) -> Path:
@@ -175,11 +185,12 @@ def _build(tree: Path, suite: str, progress: Progress) -> None:
     _place(tree, "etc/dpkg/dpkg.cfg.d/lab", _dpkg_options(), 0o644)
     _place(tree, "usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", 0o755)
     hypervisor = _hypervisor(tree)
+    utilities = f"xen-utils-{hypervisor.split('-')[2]}"
     progress(f"installing {hypervisor}, a kernel and systemd")
     # dracut makes the netboot initramfs later; one made here is of no use
     _private(
         ["chroot", str(tree), "apt-get", "--yes", "--no-install-recommends",
-         "install", hypervisor, *_PACKAGES],
+         "install", hypervisor, utilities, *_PACKAGES],
         {**env, "INITRD": "No"},
     )  # fmt: skip
     progress("making it small, quick to boot and free of logs and secrets")
@@ -208,7 +219,8 @@ def _customise(tree: Path) -> None:
         files.remove(tree / name)
     for name, (content, mode) in _FILES.items():
         _place(tree, name, content.encode(), mode)
-    _place(tree, PROBE, probe_source(), 0o755)
+    for name in PROGRAMS:
+        _place(tree, f"{PROGRAM_FOLDER}/{name}", program(name), 0o755)
     for unit in _MASKED:
         files.link_to(tree / "etc/systemd/system" / unit, "/dev/null")
     generators = files.make_folder(tree / "etc/systemd/system-generators")

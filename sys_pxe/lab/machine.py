@@ -19,6 +19,11 @@ LOGIN_SECONDS = 600.0
 COMMAND_SECONDS = 60.0
 SETTLE_SECONDS = 240
 _CONTROL_SECONDS = 30.0
+# what QEMU can say before anybody listens: seen to stand still for good after
+# 60 to 90 KB towards a slow reader, with the kernel's default of 208 KiB
+_SERIAL_BUFFER = 32 << 20
+# asm-generic/socket.h; the socket module does not have it
+_SO_SNDBUFFORCE = 32
 _SAID_MAX = 2000
 
 
@@ -85,6 +90,15 @@ def disk_argument(device: str, number: int) -> str:
     """Return QEMU's -device value for a disk; NVMe wants a serial number."""
     serial = f",serial=disk{number}" if device == "nvme" else ""
     return f"{device},drive=disk{number}{serial}"
+
+
+def widen(end: socket.socket, size: int) -> None:
+    """Let ``size`` bytes wait in a socket for its reader; root may, others
+    get what net.core.wmem_max allows."""
+    try:
+        end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
+    except PermissionError:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 class Machine:
@@ -160,9 +174,9 @@ class Machine:
         """Type text on the console."""
         self.console.send(text)
 
-    def login(self, timeout: float = LOGIN_SECONDS) -> float:
-        """Log in as root; return the seconds from power-on to the prompt."""
-        return self.console.login(timeout)
+    def login(self, timeout: float = LOGIN_SECONDS, after: int = 0) -> float:
+        """See :meth:`Console.login`."""
+        return self.console.login(timeout, after)
 
     def command(self, line: str, timeout: float = COMMAND_SECONDS) -> str:
         """Run a shell command line after :meth:`login`; return its output."""
@@ -209,6 +223,7 @@ class Machine:
     def _start(self) -> None:
         ours, control = self._pair()
         ours_serial, serial = self._pair()
+        widen(serial, _SERIAL_BUFFER)
         argv = qemu_argv(
             self.name,
             self.hardware,

@@ -39,11 +39,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Desk:
-    """A client of the lab: its name, MAC address and profile."""
+    """A client of the lab: name, MAC address, profile, and RAM in MiB.
+
+    ``group`` is the volume group on its second disk, if it has one.
+    """
 
     name: str
     mac: str
     profile: str
+    memory: int = RAM_MIB
+    group: str = ""
 
 
 DESKS = (
@@ -51,13 +56,29 @@ DESKS = (
     Desk("desk-02", "52:54:00:00:00:02", "small"),
     Desk("desk-03", "52:54:00:00:00:03", "disks"),
 )
+# the one with qubes: its release comes from a tree that lab.qubes filled
+# the group has the name of Qubes' own
+QUBES_DESK = Desk("desk-04", "52:54:00:00:00:04", "qubes", 3072, "qubes_dom0")
+_QUBES_PROFILE = {
+    "inherits": "lab",
+    # the channel of releases with qubes, so that the others have theirs
+    "channel": "testing",
+    "qubes": ["work", "personal", "vault"],
+    "storage": "visible",
+    "ram": {"dom0": "1792MiB", "pool": "192MiB"},
+}
 
 
 def site_data(
-    profiles: Mapping[str, str] | None = None,
+    profiles: Mapping[str, str] | None = None, qubes: bool = False
 ) -> dict[str, object]:
-    """Return the lab's site.yaml; ``profiles`` gives clients other profiles."""
+    """Return the lab's site.yaml; ``profiles`` gives clients other profiles.
+
+    With ``qubes`` there is also the desk that has some; a release for such a
+    site can be built only from a tree that has them.
+    """
     other = profiles or {}
+    desks = (*DESKS, QUBES_DESK) if qubes else DESKS
     return {
         "network": {
             "address": "192.0.2.1/24",
@@ -80,13 +101,14 @@ def site_data(
             },
             "small": {"inherits": "lab", "ram": {"dom0": "384MiB"}},
             "disks": {"inherits": "lab", "storage": "visible"},
+            **({"qubes": _QUBES_PROFILE} if qubes else {}),
         },
         "clients": {
             desk.name: {
                 "mac": desk.mac,
                 "profile": other.get(desk.name, desk.profile),
             }
-            for desk in DESKS
+            for desk in desks
         },
         "unknown_clients": "refuse",
     }
@@ -109,7 +131,8 @@ class World:
         self.lan = Lan(ipv6=IPV6)
         self._undo = ExitStack()
         self._agent: run.Popen[bytes] | None = None
-        self._decoys: dict[str, str] = {}
+        # the digest of each disk when the power came on
+        self._disks: dict[Path, str] = {}
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
@@ -171,9 +194,11 @@ class World:
             self.say(text.rstrip())
         return text
 
-    def write_site(self, profiles: Mapping[str, str] | None = None) -> None:
+    def write_site(
+        self, profiles: Mapping[str, str] | None = None, qubes: bool = False
+    ) -> None:
         """Write site.yaml, as an administrator would edit it."""
-        text = yaml.safe_dump(site_data(profiles), sort_keys=False)
+        text = yaml.safe_dump(site_data(profiles, qubes), sort_keys=False)
         files.write(self.site_file, text.encode("ascii"))
 
     def create_key(self) -> None:
@@ -212,16 +237,18 @@ class World:
     def machine(self, desk: Desk, **hardware: object) -> Machine:
         """Return a client, switched on by its ``with`` block.
 
-        Its decoy disk is made anew; ``hardware`` overrides Hardware's fields.
+        Its disks are made anew; ``hardware`` overrides Hardware's fields.
         """
-        decoy = self.decoy(desk)
-        files.remove(decoy)
-        disks.decoy_disk(decoy)
-        self._decoys[desk.name] = disks.digest(decoy)
+        decoys = self.decoys(desk)
+        files.remove(decoys[0])
+        disks.decoy_disk(decoys[0])
+        for disk in decoys[1:]:
+            disks.volume_group(disk, desk.group)
+        self._disks.update({disk: disks.digest(disk) for disk in decoys})
         fields: dict[str, object] = {
             "mac": desk.mac,
-            "memory": RAM_MIB,
-            "disks": (decoy,),
+            "memory": desk.memory,
+            "disks": decoys,
             **hardware,
         }
         tap = f"tap-{desk.name}"
@@ -236,13 +263,17 @@ class World:
             self.folder,
         )
 
-    def decoy(self, desk: Desk) -> Path:
-        """Return the path of a client's decoy disk."""
-        return self.folder / f"{desk.name}-decoy.img"
+    def decoys(self, desk: Desk) -> tuple[Path, ...]:
+        """Return the paths of a client's disks, which nothing may change."""
+        kinds = ("decoy", "group") if desk.group else ("decoy",)
+        return tuple(self.folder / f"{desk.name}-{k}.img" for k in kinds)
 
     def decoy_unchanged(self, desk: Desk) -> bool:
-        """Return whether its disk is what it was before the power came on."""
-        return disks.digest(self.decoy(desk)) == self._decoys[desk.name]
+        """Return whether its disks are what they were at power-on."""
+        return all(
+            disks.digest(disk) == self._disks[disk]
+            for disk in self.decoys(desk)
+        )
 
     def client_row(self, desk: Desk) -> dict[str, object]:
         """Return what ``sys-pxe status`` says of a client."""

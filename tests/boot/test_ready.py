@@ -1,6 +1,7 @@
 """One boot of one client, and all that must hold in the dom0 that it gives."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -115,19 +116,66 @@ def test_the_screen_is_a_login_that_names_the_release(
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
-def test_changes_are_capped_and_a_full_overlay_is_survived(
+def test_the_watcher_looks_at_the_overlay_of_a_client_without_qubes(
     ready: Ready,
 ) -> None:
+    state = ready.machine.command("systemctl is-active sys-pxe-watch")
+    assert state.strip() == "active"
+
+
+def test_qubes_memory_reports_are_off_and_dom0_mem_is_fixed(
+    ready: Ready,
+) -> None:
+    # qmemman takes tmpfs for cache: it would take RAM from dom0 that holds
+    # the release, so dom0 must not report, and Xen must not give it a range
+    state = ready.machine.command(
+        "systemctl is-enabled qubes-meminfo-writer-dom0.service; true"
+    )
+    assert state.strip() == "masked"
+    options = re.search(
+        r"\(XEN\) Command line: (.*)", ready.machine.console.text
+    )
+    assert options is not None
+    assert "dom0_mem=1536M,max:1536M" in options[1]
+
+
+def test_changes_are_capped_and_the_user_is_warned(ready: Ready) -> None:
     said = ready.machine.command(
         "dd if=/dev/zero of=/root/big bs=1M count=400 2>&1; true", 120
     )
     assert "No space left" in said
+    warned = ready.machine.command(
+        "for i in $(seq 60); do journalctl -u sys-pxe-watch --no-pager | "
+        "grep -q 'full' && break; sleep 1; done; "
+        "journalctl -u sys-pxe-watch --no-pager -o cat",
+        300,
+    )
+    assert "full" in warned and "/root" in warned
     ready.machine.command("rm /root/big; echo fine > /root/small")
     assert ready.machine.command("cat /root/small").strip() == "fine"
+
+
+def test_with_a_full_overlay_one_can_log_in_and_shut_down(
+    ready: Ready,
+) -> None:
+    # to the last byte: large pieces, then small ones
+    ready.machine.command(
+        "for size in 1M 4k 1; do dd if=/dev/zero of=/root/big.$size "
+        "bs=$size 2>/dev/null; done; true",
+        300,
+    )
+    free = ready.machine.command("stat -f -c %a /run/sys-pxe/changes")
+    assert free.strip() == "0"
+    said = len(ready.machine.console.text)
+    ready.machine.send("exit\n")
+    ready.machine.login(BOOT_SECONDS, after=said)
+    assert ready.machine.command("hostname").strip() == DESK.name
+    ready.machine.send("systemctl poweroff\n")
+    ready.machine.wait_until_off(BOOT_SECONDS)
 
 
 def test_at_last_the_decoy_disk_is_what_it_was(
     world: World, ready: Ready
 ) -> None:
-    ready.machine.command("sync")
+    assert not ready.machine.is_on()
     assert world.decoy_unchanged(DESK)

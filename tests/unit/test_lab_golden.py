@@ -128,7 +128,7 @@ def test_each_recipe_has_its_own_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     before = golden.recipe_digest("trixie")
     assert golden.recipe_digest("trixie") == before
     assert golden.recipe_digest("forky") != before
-    monkeypatch.setattr(golden, "probe_source", lambda: b"another")
+    monkeypatch.setattr(golden, "program", lambda name: b"another")
     assert golden.recipe_digest("trixie") != before
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sys_pxe.errors import SysPxeError
-from sys_pxe.lab.machine import Ends, Hardware, Machine, qemu_argv
+from sys_pxe.lab.machine import Ends, Hardware, Machine, qemu_argv, widen
 from sys_pxe.lab.network import Lan
 from sys_pxe.lab.qmp import Control
 
@@ -67,6 +67,33 @@ def test_a_machine_that_is_off_says_so(tmp_path: Path) -> None:
         machine.screenshot(tmp_path / "s.png")
     with pytest.raises(SysPxeError, match="never on"):
         machine.wait_for("x", 1)
+
+
+class FakeSocket:
+    """Takes options; without ``root`` it refuses those that only root has."""
+
+    def __init__(self, root: bool) -> None:
+        self.root = root
+        self.options: list[tuple[int, int]] = []
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        assert level == socket.SOL_SOCKET
+        if not self.root and option != socket.SO_SNDBUF:
+            raise PermissionError(1, "only root may")
+        self.options.append((option, value))
+
+
+def test_root_gets_a_buffer_beyond_the_systems_limit() -> None:
+    end = FakeSocket(root=True)
+    widen(end, 5 << 20)  # type: ignore[arg-type]
+    # SO_SNDBUFFORCE, asm-generic/socket.h
+    assert end.options == [(32, 5 << 20)]
+
+
+def test_others_get_what_the_system_allows() -> None:
+    end = FakeSocket(root=False)
+    widen(end, 5 << 20)  # type: ignore[arg-type]
+    assert end.options == [(socket.SO_SNDBUF, 5 << 20)]
 
 
 class FakeQemu(threading.Thread):
