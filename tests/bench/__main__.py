@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Callable
 
-from tests.bench import agent, boot, fetch, push, rows
+from tests.bench import agent, boot, build, fetch, pool, push, rows
 
 # NAME -> what measures it; build/bench/NAME.json holds the result
 BENCHES: dict[str, Callable[[], list[rows.Row]]] = {
     "fetch": fetch.bench,
     "agent": agent.bench,
     "push": push.bench,
+    "build": build.bench,
     "boot": boot.bench,
+    "pool": pool.bench,
 }
 
 
