@@ -69,6 +69,20 @@ def write(path: Path, content: bytes, mode: int = 0o644) -> None:
         stream.write(content)
 
 
+def rewrite(path: Path, before: bytes, content: bytes) -> None:
+    """Replace a person's file, which keeps its owner and permissions.
+
+    Busy when it no longer holds ``before``: somebody else has changed it.
+    """
+    state = path.stat()
+    with replacing(path, stat.S_IMODE(state.st_mode)) as file:
+        if (state.st_uid, state.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(file.fileno(), state.st_uid, state.st_gid)
+        file.write(content)
+        if path.read_bytes() != before:
+            raise Busy(f"{path} was changed by somebody else", "try again")
+
+
 def write_generated(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file that is made anew at each start; a crash may lose it."""
     path.write_bytes(content)

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
-from sys_pxe import names
+from sys_pxe import loaders, names
 from sys_pxe.document import DOCUMENT_MAX
 from sys_pxe.errors import InvalidInput
 from sys_pxe.fields import Table
+from sys_pxe.loaders import Loaders
 
 DOCUMENT_TYPE = "sys-pxe site 1"
 REFUSE = "refuse"
@@ -51,6 +52,7 @@ class Profile:
     xen_options: tuple[str, ...] = ()
     kernel_options: tuple[str, ...] = ()
     storage_visible: bool | None = None
+    loader: Loaders = loaders.UNSAID
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Client:
     mac: str
     profile: str
     address: IPv4Address | None = None
+    loader: Loaders = loaders.UNSAID
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,12 @@ class Site:
             found.append(self.profiles[name])
             name = found[-1].inherits
         return found
+
+    def loaders(self, profile: str, own: Loaders = loaders.UNSAID) -> Loaders:
+        """Return the loaders of a client that says ``own`` itself."""
+        for one in self.ancestry(profile):
+            own = own.over(one.loader)
+        return own.over(loaders.DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -277,6 +286,7 @@ def _parse_profile(
         xen_options=_parse_options(options, "xen"),
         kernel_options=_parse_options(options, "kernel"),
         storage_visible=None if storage is None else storage == "visible",
+        loader=loaders.parse(table.table("loader")),
     )
     for inner in (ram, options, table):
         inner.done()
@@ -323,8 +333,9 @@ def _parse_client(
         if network.pool is None:
             raise InvalidInput(f"{where}: only with network.dhcp.mode: server")
         _inside(address, network.address, where)
+    loader = loaders.parse(table.table("loader"))
     table.done()
-    return Client(name, mac, profile, address)
+    return Client(name, mac, profile, address, loader)
 
 
 def _check_clients(clients: dict[str, Client], source: str) -> None:

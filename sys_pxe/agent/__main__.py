@@ -5,8 +5,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from sys_pxe.agent import apply
-from sys_pxe.agent.daemon import LOADER_FOLDERS, Daemon, install_loaders
+from sys_pxe.agent import apply, loaders
+from sys_pxe.agent.daemon import Daemon
 from sys_pxe.agent.store import Store
 from sys_pxe.errors import SysPxeError
 
@@ -50,8 +50,8 @@ def _serve(options: argparse.Namespace) -> None:
         http_port=options.http_port or before.http_port,
     )
     apply.save_server(store, server)
-    folders = (options.loaders,) if options.loaders else LOADER_FOLDERS
-    install_loaders(store, folders, _log)
+    folders = (options.loaders,) if options.loaders else loaders.FOLDERS
+    loaders.install(store, folders, _log)
     Daemon(store, server, _log).run()
 
 

@@ -9,10 +9,12 @@ import socket
 from sys_pxe.agent.store import Store
 from sys_pxe.errors import SysPxeError
 
-ANSWER_MAX = 65536
+# a row for each client of the largest site
+ANSWER_MAX = 1 << 19
 _PATIENCE = 60.0
 RELOAD = b"reload"
 STATUS = b"status"
+ASKED = b"asked"
 
 
 def ask(store: Store, word: bytes) -> dict[str, object] | None:
@@ -30,7 +32,7 @@ def ask(store: Store, word: bytes) -> dict[str, object] | None:
             conn.sendall(word + b"\n")
             answer = b""
             while not answer.endswith(b"\n"):
-                part = conn.recv(4096)
+                part = conn.recv(65536)
                 if not part or len(answer) > ANSWER_MAX:
                     raise SysPxeError("the agent's daemon gave no answer")
                 answer += part

@@ -4,6 +4,7 @@ One thread and one loop: signals, control socket, reports, restarts. It changes
 nothing in the store but the rendering and the clients' states.
 """
 
+import fcntl
 import json
 import os
 import selectors
@@ -11,12 +12,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
 
 from sys_pxe import files
-from sys_pxe.agent import address, apply, endpoint, report
-from sys_pxe.agent.control import RELOAD, STATUS
+from sys_pxe.agent import address, apply, asked, endpoint, report, signed
+from sys_pxe.agent.control import ASKED, RELOAD, STATUS
 from sys_pxe.agent.sockets import Sockets
 from sys_pxe.agent.store import Store
 from sys_pxe.agent.supervise import Service
@@ -27,27 +28,11 @@ from sys_pxe.render import Server
 WATCH_PAUSE = 5.0
 _TICK = 0.5
 _CONTROL_MAX = 64
-# One folder per distribution that we know: Debian's, Fedora's.
-LOADER_FOLDERS = ("/usr/lib/ipxe", "/usr/share/ipxe")
-LOADER_SOURCES = {
-    "undionly.kpxe": ("undionly.kpxe",),
-    "snponly.efi": ("snponly.efi", "ipxe-snponly-x86_64.efi"),
-}
+# what dnsmasq can say while we render; it waits when this is full
+_PIPE_SIZE = 1 << 20
+_PIPE_READ = 1 << 16
 
 Log = Callable[[str], None]
-
-
-def install_loaders(store: Store, folders: tuple[str, ...], log: Log) -> None:
-    """Copy iPXE's first stages into the TFTP folder."""
-    for name, spellings in LOADER_SOURCES.items():
-        sources = [Path(f, s) for f in folders for s in spellings]
-        source = next((s for s in sources if s.is_file()), None)
-        if source is None:
-            log(f"{name} is in none of {', '.join(folders)}: install ipxe")
-            continue
-        target = store.tftp / name
-        if not target.is_file() or target.read_bytes() != source.read_bytes():
-            files.copy(source, target)
 
 
 class Daemon:
@@ -62,6 +47,7 @@ class Daemon:
         self._seen: object = None
         self._running: dict[str, bytes] = {}
         self._macs: dict[str, str] = {}
+        self._asked = asked.Log()
         current = store.current
         self._services = {
             "dnsmasq": Service(
@@ -93,6 +79,7 @@ class Daemon:
             stack.callback(self._reports.close)
             for service in self._services.values():
                 stack.callback(service.stop)
+            self._read_dnsmasq(selector, stack)
             self._catch_signals(selector, stack)
             sockets.listen(store.run / "control", self._control, _CONTROL_MAX)
             sockets.listen(
@@ -102,6 +89,25 @@ class Daemon:
             self._log(f"the agent serves {store.root}")
             self._loop(selector, sockets)
             self._log("the agent ends")
+
+    def _read_dnsmasq(
+        self, selector: selectors.BaseSelector, stack: ExitStack
+    ) -> None:
+        """Let dnsmasq's log come through us: it says which PCs asked."""
+        out, into = os.pipe()
+        for end in (out, into):
+            stack.callback(os.close, end)
+        os.set_blocking(out, False)
+        with suppress(OSError):  # the limit of this user's pipes is reached
+            fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        self._services["dnsmasq"].stderr = into
+
+        def said(_now: float) -> None:
+            untrusted = os.read(out, _PIPE_READ)
+            for line in self._asked.feed(untrusted, int(time.time())):
+                self._log(line.decode("ascii", "backslashreplace"))
+
+        selector.register(out, selectors.EVENT_READ, said)
 
     def _catch_signals(
         self, selector: selectors.BaseSelector, stack: ExitStack
@@ -166,10 +172,14 @@ class Daemon:
         self._seen = self._fingerprint()
         try:
             self._rendered = apply.refresh(self._store, self._server)
+            state = apply.load_state(self._store)
+            served = apply.active(self._store, state)
+            signed.put(self._store, served.values())
             stored = self._store.site()
             clients = stored.site.clients.values() if stored else ()
             self._macs = {c.mac: c.name for c in clients}
             self._reports.keep_known(set(self._macs))
+            self._asked.keep(self._macs)
             if stored:
                 address.check(stored.site, self._server.interface)
         except (SysPxeError, OSError) as problem:
@@ -213,6 +223,13 @@ class Daemon:
                     }
                     for s in self._services.values()
                 }
+            }
+        elif word == ASKED:
+            answer = {
+                "asked": [
+                    {"client": self._macs.get(one.mac), **asdict(one)}
+                    for one in self._asked.asked()
+                ]
             }
         return json.dumps(answer).encode("ascii") + b"\n"
 

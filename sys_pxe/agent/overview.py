@@ -3,8 +3,8 @@
 from dataclasses import asdict
 
 from sys_pxe import names
-from sys_pxe.agent import report
-from sys_pxe.agent.control import STATUS, ask
+from sys_pxe.agent import loaders, report
+from sys_pxe.agent.control import ASKED, STATUS, ask
 from sys_pxe.agent.store import Store
 from sys_pxe.errors import InvalidInput, SysPxeError, VerificationError
 from sys_pxe.manifest import Manifest
@@ -65,9 +65,11 @@ def status(store: Store) -> dict[str, object]:
         "site_serial": stored.serial if stored else None,
         "channels": channels,
         "services": _services(store),
+        "loaders": loaders.installed(store),
         "clients": [
             _hint(asdict(state)) for state in report.read_states(store.database)
         ],
+        "asked": _asked(store),
         "disk": {
             "free": store.free(),
             "chunks": sum(store.chunk_sizes().values()),
@@ -90,6 +92,15 @@ def _services(store: Store) -> dict[str, object]:
             "restarts": int(one.get("restarts", 0)),
         }
     return found
+
+
+def _asked(store: Store) -> object:
+    """Return the PCs that asked to boot; none without a daemon."""
+    try:
+        answer = ask(store, ASKED) or {}
+    except SysPxeError:
+        answer = {}
+    return answer.get("asked", [])
 
 
 def events(store: Store) -> dict[str, object]:

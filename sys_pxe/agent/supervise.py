@@ -39,9 +39,15 @@ class Service:
     """
 
     def __init__(
-        self, name: str, argv: Sequence[str], log: Callable[[str], None]
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Callable[[str], None],
+        stderr: run.Stream = None,
     ) -> None:
         self.name = name
+        # where its log goes; None: to where ours goes
+        self.stderr = stderr
         self.restarts = 0
         self._argv = ["setpriv", "--pdeathsig", "TERM", "--", *argv]
         self._log = log
@@ -70,7 +76,9 @@ class Service:
         self._due = None
         self._started = now
         try:
-            self._child = run.spawn(self._argv, new_session=True)
+            self._child = run.spawn(
+                self._argv, new_session=True, stderr=self.stderr
+            )
         except (SysPxeError, OSError) as error:
             self._log(f"{self.name}: {error}")
             self._due = now + self._backoff.pause(0)

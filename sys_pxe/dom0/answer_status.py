@@ -39,6 +39,18 @@ class RemoteService:
 
 
 @dataclass(frozen=True)
+class RemoteLoader:
+    """A loader that firmware gets; ``path`` is None when none was found.
+
+    ``version`` is its package with the version, or its own word for it.
+    """
+
+    file: str
+    path: str | None
+    version: str | None
+
+
+@dataclass(frozen=True)
 class RemoteClient:
     """A client's last report: a hint that nobody vouches for.
 
@@ -60,6 +72,20 @@ class RemoteClient:
 
 
 @dataclass(frozen=True)
+class RemoteAsked:
+    """A PC that asked to boot, since the agent was started: a hint.
+
+    ``client`` is its name in the site that the store has; ``firmware`` is
+    bios, uefi, uefi-http or other-NUMBER; ``seen`` in seconds since 1970.
+    """
+
+    client: str | None
+    mac: str
+    firmware: str
+    seen: int
+
+
+@dataclass(frozen=True)
 class Status:
     """The state of the sys-pxe qube. ``free`` and ``chunks`` in bytes."""
 
@@ -69,6 +95,8 @@ class Status:
     clients: tuple[RemoteClient, ...]
     free: int
     chunks: int
+    loaders: tuple[RemoteLoader, ...] = ()
+    asked: tuple[RemoteAsked, ...] = ()
 
 
 def parse(untrusted: bytes) -> Status:
@@ -93,6 +121,8 @@ def parse(untrusted: bytes) -> Status:
         tuple(_client(row) for row in parsed_rows(top, "clients")),
         disk.number("free", 0, names.SIZE_MAX),
         disk.number("chunks", 0, names.SIZE_MAX),
+        tuple(_loader(row) for row in parsed_rows(top, "loaders")),
+        tuple(_asked(row) for row in parsed_rows(top, "asked")),
     )
     for table in (disk, outer, top):
         table.done()
@@ -121,6 +151,34 @@ def _service(table: Table) -> RemoteService:
     )
     table.done()
     return found
+
+
+def _loader(table: Table) -> RemoteLoader:
+    found = RemoteLoader(
+        names.parse_name(table.text("file"), table.where("file")),
+        _words(table, "path"),
+        _words(table, "version"),
+    )
+    table.done()
+    return found
+
+
+def _asked(table: Table) -> RemoteAsked:
+    found = RemoteAsked(
+        optional_name(table, "client"),
+        names.parse_mac(table.text("mac"), table.where("mac")),
+        names.parse_name(table.text("firmware"), table.where("firmware")),
+        table.number("seen", 0, TIME_MAX),
+    )
+    table.done()
+    return found
+
+
+def _words(table: Table, key: str) -> str | None:
+    """Return a text to be shown, or None where the answer says null."""
+    if table.null(key):
+        return None
+    return names.printable(table.text(key), MESSAGE_MAX)
 
 
 def _client(table: Table) -> RemoteClient:

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from sys_pxe.dom0 import answer_status, status_here
-from sys_pxe.dom0.answer_status import RemoteClient, Status
+from sys_pxe.dom0.answer_status import RemoteAsked, RemoteClient, Status
 from sys_pxe.dom0.context import Context, mib
 from sys_pxe.dom0.parsing import Args, Nouns, only
 from sys_pxe.dom0.progress import duration
@@ -38,24 +38,49 @@ def booting(found: Status, now: int) -> list[str]:
     ]
 
 
+def offered(found: Status) -> list[RemoteAsked]:
+    """Return the site's clients that asked after their last report, if any.
+
+    Their firmware was offered a loader, and nothing of sys-pxe has run since:
+    it is on its way, was switched off, or refuses what it got.
+    """
+    last = {client.mac: client.seen for client in found.clients}
+    return [
+        one
+        for one in found.asked
+        if one.client is not None and last.get(one.mac, -1) < one.seen
+    ]
+
+
 def fetch(context: Context, *, start: bool = True) -> Status:
     """Return the state of the sys-pxe qube; see Context.transport."""
     transport = context.transport(start=start)
     return answer_status.parse(transport.call("syspxe.Status"))
 
 
-def reports(context: Context) -> tuple[RemoteClient, ...]:
-    """Return the clients' last reports; nothing without a transport.
+def glance(context: Context) -> Status | None:
+    """Return the state of the sys-pxe qube; None without a transport.
 
-    A look at them starts no qube, and never fails.
+    A look at it starts no qube, and never fails.
     """
     if not context.has_transport:
-        return ()
+        return None
     try:
-        return fetch(context, start=False).clients
+        return fetch(context, start=False)
     except SysPxeError as error:
         context.reporter.step(f"sys-pxe: no reports: {error.message}")
-        return ()
+        return None
+
+
+def reports(context: Context) -> tuple[RemoteClient, ...]:
+    """Return the clients' last reports, as :func:`glance` finds them."""
+    found = glance(context)
+    return found.clients if found else ()
+
+
+def ago(seen: int, now: int) -> str:
+    """Return how long ago something was, in words."""
+    return f"{duration(max(now - seen, 0))} ago"
 
 
 def client_row(client: RemoteClient, now: int) -> tuple[object, ...]:
@@ -63,8 +88,7 @@ def client_row(client: RemoteClient, now: int) -> tuple[object, ...]:
     done = None
     if client.total:
         done = f"{100 * client.bytes // client.total} %"
-    ago = f"{duration(max(now - client.seen, 0))} ago"
-    return client.stage, done, ago, client.message
+    return client.stage, done, ago(client.seen, now), client.message
 
 
 def _check_idle(context: Context) -> None:
@@ -90,7 +114,8 @@ def _status(context: Context, args: Args) -> None:
         return
     found = fetch(context)
     if context.json:
-        context.show_json(asdict(found))
+        waiting = [asdict(one) for one in offered(found)]
+        context.show_json({**asdict(found), "offered": waiting})
         return
     context.show(f"site      {found.site_serial or 'none was pushed yet'}")
     for name, service in sorted(found.services.items()):
@@ -99,6 +124,15 @@ def _status(context: Context, args: Args) -> None:
     context.show(
         f"disk      {mib(found.chunks)} in chunks, {mib(found.free)} free"
     )
+    if found.loaders:
+        context.show("")
+        context.show_table(
+            ("LOADER", "VERSION", "FROM"),
+            [
+                (x.file, x.version if x.path else "NOT FOUND", x.path)
+                for x in found.loaders
+            ],
+        )
     if found.channels:
         context.show("")
         context.show_table(
@@ -108,9 +142,14 @@ def _status(context: Context, args: Args) -> None:
                 for name, c in sorted(found.channels.items())
             ],
         )
+    _show_clients(context, found)
+
+
+def _show_clients(context: Context, found: Status) -> None:
+    """Show the last reports, and who was offered a loader since."""
+    now = context.now()
     if found.clients:
         context.show("")
-        now = context.now()
         context.show_table(
             (
                 *("CLIENT", "MAC", "RELEASE"),
@@ -120,4 +159,10 @@ def _status(context: Context, args: Args) -> None:
                 (c.client, c.mac, c.release, *client_row(c, now))
                 for c in found.clients
             ],
+        )
+    if waiting := offered(found):
+        context.show("")
+        context.show_table(
+            ("OFFERED, NOT STARTED", "MAC", "FIRMWARE", "ASKED"),
+            [(x.client, x.mac, x.firmware, ago(x.seen, now)) for x in waiting],
         )

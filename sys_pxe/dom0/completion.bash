@@ -53,7 +53,7 @@ _sys_pxe() {
         fi
         case $word in
         --state | --site | --transport | --from | --valid-days | \
-            --compression | --http-port | --ram | --release) option=$word ;;
+            --compression | --http-port | --from-seen | --profile | --ram | --release) option=$word ;;
         -*) ;;
         *) words+=("$word") ;;
         esac
@@ -68,7 +68,7 @@ _sys_pxe() {
     key) wanted=(create show) ;;
     release) wanted=(build push list show prune) ;;
     channel) wanted=(list set rollback) ;;
-    client) wanted=(list show render) ;;
+    client) wanted=(list add show render) ;;
     site) wanted=(check push) ;;
     esac
     if [[ $current == -* ]]; then
@@ -77,6 +77,8 @@ _sys_pxe() {
         'release build') wanted=(--from --valid-days --compression) ;;
         'release list') wanted=(--json --remote) ;;
         'client render') wanted=(--json --http-port) ;;
+        'key create') wanted=(--secure-boot) ;;
+        'client add') wanted=(--from-seen --profile) ;;
         plan*) wanted=(--json --ram --release) ;;
         status) wanted=(--json --idle) ;;
         'key show' | 'release show' | 'channel list' | 'client list' | \

@@ -87,15 +87,24 @@ def load(path: Path) -> tuple[object, Site]:
 
     Raises InvalidInput with file, line and column, or with the key's path.
     """
+    data = parse(_content(path), path.name)
+    return data, site.parse(data, path.name)
+
+
+def read(path: Path) -> tuple[bytes, Site]:
+    """Return the bytes of a site file and the site; raises as load does."""
+    content = _content(path)
+    return content, site.parse(parse(content, path.name), path.name)
+
+
+def _content(path: Path) -> bytes:
     try:
-        content = files.read_capped(path, DOCUMENT_MAX)
+        return files.read_capped(path, DOCUMENT_MAX)
     except FileNotFoundError:
         raise InvalidInput(
             f"{path} does not exist",
             "write it, or name the right file with --site",
         ) from None
-    data = parse(content, path.name)
-    return data, site.parse(data, path.name)
 
 
 def parse(untrusted: bytes, source: str) -> object:

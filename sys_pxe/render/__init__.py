@@ -50,6 +50,6 @@ def client_files(
     client = site.clients[name]
     one = plan.boot_plan(site, client, active)
     return {
-        "dnsmasq.hosts": dnsmasq.host(client) + "\n",
+        "dnsmasq.hosts": dnsmasq.host(site, client) + "\n",
         f"ipxe/{name}.ipxe": ipxe.script(one, site, server),
     }

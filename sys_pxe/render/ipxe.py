@@ -1,7 +1,7 @@
-"""The static iPXE script of a client (BIOS, multiboot). Pure.
+"""The static iPXE script of a client: multiboot on BIOS, one file on UEFI.
 
-Values come from checked types only: no word in them holds a space, a quote or
-one of iPXE's ``${}|&``.
+Pure. Values come from checked types only: no word in them holds a space, a
+quote or one of iPXE's ``${}|&``.
 """
 
 from sys_pxe.plan import BootPlan

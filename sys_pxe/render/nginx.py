@@ -1,10 +1,15 @@
 """nginx's part: exact URLs, static files, one small POST. Pure."""
 
+from sys_pxe import loaders
 from sys_pxe.render.engine import fill
 from sys_pxe.render.server import Server
 from sys_pxe.site import Site
 
 REPORT_MAX = 4096
+# of each worker; the system's limit of open files has to allow twice as many
+CONNECTIONS = 4096
+# of one address at a time
+CONNECTIONS_OF_ONE = 32
 
 
 def configuration(
@@ -22,5 +27,8 @@ def configuration(
         listen=f"{site.network.address.ip}:{server.http_port}"
         if untaken_socket is None
         else f"unix:{untaken_socket}",
+        loaders=tuple(loaders.UEFI.values()),
         report_max=REPORT_MAX,
+        connections=CONNECTIONS,
+        connections_of_one=CONNECTIONS_OF_ONE,
     )

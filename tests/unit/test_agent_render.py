@@ -4,17 +4,19 @@
 """
 
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 
-from sys_pxe import render, run, site
+from sys_pxe import plan, render, run, site
 from sys_pxe.errors import InvalidInput
 from sys_pxe.manifest import Artifact, Manifest, Role
 from sys_pxe.render import Server, dnsmasq, nginx
 from sys_pxe.site import Site
 from tests.agent_world import site_data
+from tests.documents import with_image
 
 GOLDEN = Path(__file__).parent / "golden"
 SERVER = Server(interface="lan")
@@ -47,11 +49,29 @@ OFFICE = {
         },
     },
 }
+LOADERS = {
+    "loader": {
+        "profiles": {
+            "base": {"channel": "stable", "loader": {"bios": "ipxe"}},
+            "office": {"inherits": "base", "loader": {"uefi": "ipxe"}},
+        },
+        "clients": {
+            **THREE,
+            "desk-03": {
+                **THREE["desk-03"],
+                "loader": {"bios": "undionly", "uefi": "snponly"},
+            },
+        },
+        "unknown_clients": "office",
+    }
+}
 PROXY = {"address": "192.0.2.1/24", "dhcp": {"mode": "proxy"}}
 CASES: dict[str, dict[str, object]] = {
     "minimal": {},
     "three": {"clients": THREE, "profiles": OFFICE},
     "proxy": {"network": PROXY},
+    **LOADERS,
+    "uefi": {"clients": THREE, "profiles": OFFICE},
     "unknown": {"unknown_clients": "base"},
     "unreleased": {
         "profiles": {"base": {"channel": "testing"}},
@@ -62,7 +82,12 @@ CASES: dict[str, dict[str, object]] = {
 
 def rendered(case: str) -> dict[str, str]:
     made = site.parse(site_data(**CASES[case]))
-    return render.everything(made, {"stable": release()}, SERVER)
+    found = release()
+    if case == "uefi":
+        # an image for one of the profiles, none for the other
+        options = plan.options_digest(plan.settings(made, "office"))
+        found = with_image(found, options)
+    return render.everything(made, {"stable": found}, SERVER)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -116,6 +141,94 @@ def test_a_client_gets_the_files_that_the_site_gives_it() -> None:
     assert one["dnsmasq.hosts"] in whole["dnsmasq.hosts"]
 
 
+def branch(script: str, platform: str) -> list[str]:
+    """Return the lines that iPXE runs on a platform, up to its first end."""
+    lines = script.splitlines()
+    here = lines.index(":start") + 1
+    found = []
+    while True:
+        line = lines[here]
+        here += 1
+        if line.startswith("iseq ${platform} "):
+            _, _, wanted, _, _, label, _ = line.split()
+            if wanted == platform:
+                here = lines.index(f":{label}")
+            continue
+        found.append(line)
+        if line.startswith(("boot", "goto ")):
+            return found
+
+
+def test_uefi_gets_the_one_image_of_its_profile_and_no_options() -> None:
+    """What is on a command line there is not covered by the signature."""
+    script = rendered("uefi")["ipxe/desk-02.ipxe"]
+    (url,) = [x for x in branch(script, "efi") if x.startswith("kernel ")]
+    words = url.split()
+    assert words[2:] == ["||", "goto", "refused"]
+    assert words[1].startswith("http://192.0.2.1/chunks/")
+    bios = branch(script, "pcbios")
+    assert [x.split()[0] for x in bios].count("module") == 2
+    assert words[1] not in "".join(bios)
+
+
+def test_without_an_image_uefi_is_told_and_bios_boots() -> None:
+    script = rendered("uefi")["ipxe/desk-01.ipxe"]
+    told = branch(script, "efi")
+    assert not [x for x in told if x.startswith(("kernel", "module"))]
+    assert "echo sys-pxe: release 2026-11-a has no image for UEFI:" in told
+    assert "echo none with the options of profile base." in told
+    assert told[-1] == "goto giveup"
+    bios = branch(script, "pcbios")
+    assert bios == branch(rendered("three")["ipxe/desk-01.ipxe"], "pcbios")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_label_of_a_script_is_there_once(case: str) -> None:
+    for path, script in rendered(case).items():
+        if not path.endswith(".ipxe"):
+            continue
+        lines = script.splitlines()
+        labels = [x for x in lines if x.startswith(":")]
+        assert len(labels) == len(set(labels))
+        wanted = re.findall(r"goto (\w+)", script)
+        assert {f":{x}" for x in wanted} <= set(labels)
+        assert all(len(x) < 1024 for x in lines)
+
+
+def test_a_loader_is_the_clients_else_the_nearest_profiles() -> None:
+    lines = rendered("loader")["dnsmasq.hosts"].splitlines()
+    assert [line.split(",")[1:-1] for line in lines] == [
+        ["set:c-desk-01", "set:bios-ipxe"],
+        ["set:c-desk-02", "set:bios-ipxe", "set:uefi-ipxe"],
+        ["set:c-desk-03"],
+    ]
+    conf = rendered("loader")["dnsmasq.conf"]
+    assert "tag-if=set:bios-ipxe,tag:!known\n" in conf
+    assert "tag-if=" not in rendered("unknown")["dnsmasq.conf"]
+
+
+def test_a_switch_of_the_loader_restarts_nothing() -> None:
+    """dnsmasq reads the hosts file again on SIGHUP, its main file never."""
+    kinds = [
+        {"base": {"channel": "stable", "loader": chosen}}
+        for chosen in ({}, {"bios": "ipxe", "uefi": "ipxe"})
+    ]
+    before, after = (
+        render.everything(site.parse(site_data(profiles=p)), {}, SERVER)
+        for p in kinds
+    )
+    assert before["dnsmasq.conf"] == after["dnsmasq.conf"]
+    assert before["dnsmasq.hosts"] != after["dnsmasq.hosts"]
+
+
+def test_no_url_of_a_loader_makes_a_firmware_stumble() -> None:
+    """UEFI's HTTP boot ends at a redirect, which nginx gives for //."""
+    text = rendered("minimal")["dnsmasq.conf"]
+    urls = [w for w in text.replace(",", " ").split() if "http://" in w]
+    assert urls
+    assert not [u for u in urls if "//" in u.removeprefix("http://")]
+
+
 @pytest.mark.parametrize("name", ["ignore", "infinite", "192.0.2.9", "45m"])
 def test_a_name_with_a_meaning_to_dnsmasq_stays_a_name(name: str) -> None:
     clients = {name: {"mac": "52:54:00:00:00:01", "profile": "base"}}
@@ -155,7 +268,7 @@ def test_another_port_is_in_every_url() -> None:
     texts = render.everything(
         made, {"stable": release()}, Server(http_port=8080)
     )
-    assert "listen 192.0.2.1:8080;" in texts["nginx.conf"]
+    assert "listen 192.0.2.1:8080 " in texts["nginx.conf"]
     assert texts["ipxe/desk-01.ipxe"].count("http://192.0.2.1:8080") == 6
     assert "http://192.0.2.1/" not in "".join(texts.values())
 

@@ -35,9 +35,10 @@ OUTSIDE_ONE = {
 
 PURE = (
     *("errors", "names", "document", "manifest", "pointer", "trust"),
-    *("frames", "fields", "site", "plan", "ram", "usage"),
+    *("frames", "fields", "site", "plan", "ram", "usage", "loaders"),
     *("dom0.qubes_store", "dom0.qubes_write", "dom0.qubes_needs"),
     *("dom0.qubes_rewrite", "dom0.qubes_memory", "dom0.seal_rules"),
+    *("agent.asked", "dom0.siteedit"),
     *("render.dnsmasq", "render.ipxe", "render.nginx", "render.server"),
 )
 IMPURE_MODULES = {

@@ -57,6 +57,74 @@ def test_a_clients_ram_is_known_or_not() -> None:
         assert (found.dom0_mib, found.pc_mib) == want
 
 
+LOADER = {"file": "ipxe.efi", "path": "/x/ipxe.efi", "version": "ipxe 1"}
+
+
+def test_loaders_are_there_or_not_and_can_be_shown() -> None:
+    rows = [LOADER, {"file": "ipxe.pxe", "path": None, "version": None}]
+    found = answer_status.parse(text({**STATUS, "loaders": rows})).loaders
+    assert found[0] == answer_status.RemoteLoader(*LOADER.values())
+    assert (found[1].path, found[1].version) == (None, None)
+    loud = {**LOADER, "version": "\x1b[2J" + "x" * 999}
+    (shown,) = answer_status.parse(text({**STATUS, "loaders": [loud]})).loaders
+    assert shown.version == "?[2J" + "x" * 196
+    # what an older agent says
+    assert answer_status.parse(text(STATUS)).loaders == ()
+
+
+ASKED = {
+    "client": None,
+    "mac": "52:54:00:00:00:77",
+    "firmware": "uefi-http",
+    "seen": 5,
+}
+
+
+def test_who_asked_is_read() -> None:
+    rows = [ASKED, {**ASKED, "client": "desk-01"}]
+    found = answer_status.parse(text({**STATUS, "asked": rows})).asked
+    assert found[0] == answer_status.RemoteAsked(*ASKED.values())  # type: ignore[arg-type]
+    assert found[1].client == "desk-01"
+    # what an older agent says
+    assert answer_status.parse(text(STATUS)).asked == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mac": "ff:ff:ff:ff:ff:ff"},
+        {"mac": "52:54:00:00:00:77\n"},
+        {"firmware": "\x1b[2J"},
+        {"firmware": None},
+        {"client": "../x"},
+        {"seen": -1},
+        {"more": 1},
+    ],
+)
+def test_one_who_asked_with_a_wrong_value_is_refused(
+    change: dict[str, object],
+) -> None:
+    with pytest.raises(InvalidInput, match=r"asked\[0\]"):
+        answer_status.parse(text({**STATUS, "asked": [{**ASKED, **change}]}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../ipxe.efi"},
+        {"file": None},
+        {"path": 1},
+        {"version": ["1"]},
+        {"more": 1},
+    ],
+)
+def test_a_loader_with_a_wrong_value_is_refused(
+    change: dict[str, object],
+) -> None:
+    with pytest.raises(InvalidInput, match=r"loaders\[0\]"):
+        answer_status.parse(text({**STATUS, "loaders": [{**LOADER, **change}]}))
+
+
 @pytest.mark.parametrize(
     "untrusted",
     [

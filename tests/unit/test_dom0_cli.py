@@ -226,6 +226,10 @@ def test_status_shows_what_came_without_control_characters(
     assert "?[2Jhello" in said
     assert "\x1b" not in said
     assert "25 %" in said
+    rows = [line.split() for line in said.splitlines()]
+    path = "/usr/lib/ipxe/snponly.efi"
+    assert ["snponly.efi", "ipxe", "1.0?[2J", path] in rows
+    assert ["ipxe.pxe", "NOT", "FOUND", "-"] in rows
 
 
 READERS = [
@@ -285,6 +289,69 @@ def test_an_unknown_client_is_refused(
     assert "\x1b" not in capsys.readouterr().err
 
 
+STRANGER = "52:54:00:00:00:77"
+
+
+def test_who_asked_and_is_no_client_is_listed_and_can_be_added(
+    run: Run,
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store.asked = {STRANGER: "uefi", "52:54:00:00:00:01": "bios"}
+    assert run("client", "list") == 0
+    said = capsys.readouterr().out
+    assert "NOT IN THE SITE" in said
+    line = next(x for x in said.splitlines() if STRANGER in x)
+    assert line.split()[:2] == [STRANGER, "uefi"]
+    assert run("client", "list", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [s["mac"] for s in shown["strangers"]] == [STRANGER]
+    path = tmp_path / "site.yaml"
+    before = path.read_text()
+    path.chmod(0o640)
+    new = ["client", "add", "new", "--from-seen", STRANGER]
+    assert run(*new, "--profile", "base") == 0
+    said = capsys.readouterr().out
+    row = "new: {mac: 52:54:00:00:00:77, profile: base}"
+    assert f"\n+  {row}\n" in said
+    assert said.endswith("next: sys-pxe site push\n")
+    assert path.read_text().replace(f"  {row}\n", "") == before
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert run("site", "push") == 0
+    capsys.readouterr()
+    assert run("client", "list") == 0
+    assert "NOT IN THE SITE" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["new", "--from-seen", "52:54:00:00:00:78", "--profile", "base"],
+         "no PC with 52:54:00:00:00:78 asked"),
+        (["unknown", "--from-seen", STRANGER, "--profile", "base"],
+         "is kept for PCs"),
+        (["desk-01", "--from-seen", STRANGER, "--profile", "base"],
+         "is a client already"),
+        (["new", "--from-seen", STRANGER, "--profile", "none"], "--profile"),
+    ],
+)  # fmt: skip
+def test_a_pc_that_cannot_be_added_changes_nothing(
+    run: Run,
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    store.asked = {STRANGER: "bios"}
+    path = tmp_path / "site.yaml"
+    before = path.read_bytes()
+    assert run("client", "add", *words) == 3
+    assert said in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_client_list_works_while_the_qube_is_down(
     run: Run, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,3 +388,22 @@ def test_prune_says_what_went(
 )
 def test_a_cell_is_printable_and_bounded(value: object, text: str) -> None:
     assert context.shown(value) == text
+
+
+def test_secure_boot_keys_are_made_once_and_shown(
+    run: Run,
+    state: State,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("key", "show") == 0
+    assert "Secure Boot" not in capsys.readouterr().out
+    assert run("key", "create", "--secure-boot") == 0
+    said = capsys.readouterr().out
+    mark = said.split("db certificate SHA-256 ")[1].split()[0]
+    assert str(state.root / "secure-boot") in said and len(mark) == 64
+    assert run("key", "show", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["secure_boot_db"] == mark
+    assert run("key", "show") == 0
+    assert mark in capsys.readouterr().out
+    assert run("key", "create", "--secure-boot") == 2
+    assert "already" in capsys.readouterr().err

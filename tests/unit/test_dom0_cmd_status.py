@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from sys_pxe.dom0 import cli, cmd_status, transports
-from sys_pxe.dom0.answer_status import RemoteClient, Status
+from sys_pxe.dom0.answer_status import RemoteAsked, RemoteClient, Status
 from sys_pxe.dom0.transport import NotRunning
 
 NOW = 1_800_000_000
@@ -96,3 +96,44 @@ def test_a_client_that_has_been_silent_does_not() -> None:
 
 def test_a_qube_whose_clock_is_a_year_ahead_cannot_block_for_ever() -> None:
     assert booting(seen=NOW + 365 * 86_400) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "named", "seen"),
+    [
+        # its firmware asked again, and nothing came of it
+        (NOW - 4, "desk-01", True),
+        (NOW - 5, "desk-01", False),
+        (NOW - 6, "desk-01", False),
+        # a stranger has its place in 'client list'
+        (NOW - 4, None, False),
+    ],
+)
+def test_a_client_that_asked_after_its_last_report_was_offered_only(
+    asked: int, named: str | None, seen: bool
+) -> None:
+    one = RemoteAsked(named, CLIENT.mac, "uefi", asked)
+    found = Status(1, {}, {}, (CLIENT,), free=1, chunks=1, asked=(one,))
+    assert cmd_status.offered(found) == ([one] if seen else [])
+
+
+def test_a_client_that_never_reported_was_offered() -> None:
+    one = RemoteAsked("desk-02", "52:54:00:00:00:02", "bios", NOW)
+    found = Status(1, {}, {}, (CLIENT,), free=1, chunks=1, asked=(one,))
+    assert cmd_status.offered(found) == [one]
+
+
+def test_status_shows_who_was_offered_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = RemoteAsked("desk-02", "52:54:00:00:00:02", "bios", NOW)
+    found = Status(1, {}, {}, (CLIENT,), free=1, chunks=1, asked=(one,))
+    monkeypatch.setattr(cmd_status, "fetch", lambda *_, **__: found)
+    assert cli.main(["--transport", "local:/nowhere", "status"]) == 0
+    said = capsys.readouterr().out
+    head = next(x for x in said.splitlines() if x.startswith("OFFERED, NOT"))
+    row = said.splitlines()[said.splitlines().index(head) + 1]
+    assert row.split()[:3] == ["desk-02", "52:54:00:00:00:02", "bios"]
+    words = ["--transport", "local:/nowhere", "status", "--json"]
+    assert cli.main(words) == 0
+    assert json.loads(capsys.readouterr().out)["offered"] == [asdict(one)]
