@@ -10,6 +10,7 @@
     set office 400 2000 2
     qube vault
     qube work
+    options office SHA256
     artifact xen xen 2918400 SHA256 2918400
     chunk SHA256
     ...
@@ -18,9 +19,11 @@
 The fields of ``set``, one for each named set of qubes, are its name, the MiB
 that the qubes take which start with the system, those of all its qubes, and the
 number of ``qube`` lines below it. Set X is the artifacts ``volumes-X`` and
-``qubes-X``. The fields of ``artifact`` are role, name, size, digest and chunk
-size, sizes in bytes. The ``chunk`` lines below it give the digest of each
-chunk; all chunks but the last are of the chunk size. Pure.
+``qubes-X``. The fields of ``options``, one for each unified image, are its name
+and the digest of the configuration in it (``plan.xen_cfg``); image X is the
+artifact ``unified-X``. The fields of ``artifact`` are role, name, size, digest
+and chunk size, sizes in bytes. The ``chunk`` lines below it give the digest of
+each chunk; all chunks but the last are of the chunk size. Pure.
 """
 
 from dataclasses import dataclass
@@ -34,6 +37,7 @@ CHUNK_MAX = 512 << 20
 CHUNKS_MAX = 12_000
 ARTIFACTS_MAX = 64
 SETS_MAX = 16
+IMAGES_MAX = 16
 QUBES_MAX = 200
 QUBES_MIB_MAX = 1 << 24
 
@@ -45,12 +49,15 @@ class Role(StrEnum):
     KERNEL = "kernel"
     INITRAMFS = "initramfs"
     UNIFIED = "unified"
+    LOADER = "loader"
     DOM0_ROOT = "dom0-root"
     VOLUMES = "volumes"
     QUBES = "qubes"
 
 
 BOOT_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
+# fetched whole by a loader or the firmware, which know no chunks
+WHOLE_ROLES = (*BOOT_ROLES, Role.UNIFIED, Role.LOADER)
 
 
 SET_ROLES = (Role.VOLUMES, Role.QUBES)
@@ -72,6 +79,19 @@ class QubeSet:
     def artifact(self, role: Role) -> str:
         """Return the name of its artifact of a role."""
         return f"{role}-{self.name}"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A unified image: its name, and the SHA-256 of its configuration."""
+
+    name: str
+    options: str
+
+    @property
+    def artifact(self) -> str:
+        """The name of its artifact."""
+        return f"{Role.UNIFIED}-{self.name}"
 
 
 @dataclass(frozen=True)
@@ -114,10 +134,17 @@ class Manifest:
     expires: int
     artifacts: tuple[Artifact, ...]
     sets: tuple[QubeSet, ...] = ()
+    images: tuple[Image, ...] = ()
 
     def of_set(self, chosen: QubeSet, role: Role) -> Artifact:
         """Return a set's artifact of a role, or raise InvalidInput."""
-        name = chosen.artifact(role)
+        return self._named(role, chosen.artifact(role))
+
+    def of_image(self, chosen: Image) -> Artifact:
+        """Return a unified image's artifact, or raise InvalidInput."""
+        return self._named(Role.UNIFIED, chosen.artifact)
+
+    def _named(self, role: Role, name: str) -> Artifact:
         for artifact in self.artifacts:
             if (artifact.role, artifact.name) == (role, name):
                 return artifact
@@ -152,14 +179,24 @@ def parse(untrusted: bytes) -> Manifest:
     sets: list[QubeSet] = []
     while reader.peek("set"):
         sets.append(_parse_qube_set(reader))
+    images: list[Image] = []
+    while reader.peek("options"):
+        images.append(_parse_image(reader))
     artifacts: list[Artifact] = []
     while reader.peek("artifact"):
         artifacts.append(_parse_artifact(reader))
     reader.end()
     _check_artifacts(artifacts)
     _check_sets(sets, artifacts)
+    _check_images(images, artifacts)
     return Manifest(
-        release, serial, created, expires, tuple(artifacts), tuple(sets)
+        release=release,
+        serial=serial,
+        created=created,
+        expires=expires,
+        artifacts=tuple(artifacts),
+        sets=tuple(sets),
+        images=tuple(images),
     )
 
 
@@ -181,6 +218,14 @@ def _parse_qube_set(reader: document.Reader) -> QubeSet:
     if found.boot_mib > found.all_mib:
         raise InvalidInput(f"{where}: {boot} MiB are more than {whole} MiB")
     return found
+
+
+def _parse_image(reader: document.Reader) -> Image:
+    name, options = reader.words("options", 2)
+    where = reader.where
+    return Image(
+        names.parse_name(name, where), names.parse_sha256(options, where)
+    )
 
 
 def _parse_artifact(reader: document.Reader) -> Artifact:
@@ -230,6 +275,23 @@ def _check_sets(sets: list[QubeSet], artifacts: list[Artifact]) -> None:
         )
 
 
+def _check_images(images: list[Image], artifacts: list[Artifact]) -> None:
+    known = [i.name for i in images]
+    if len(images) > IMAGES_MAX or known != sorted(set(known)):
+        raise InvalidInput(
+            f"manifest: expected at most {IMAGES_MAX} lines of options, in "
+            "order, each once"
+        )
+    if len({i.options for i in images}) != len(images):
+        raise InvalidInput("manifest: two images have the same options")
+    found = {a.name for a in artifacts if a.role is Role.UNIFIED}
+    if wrong := sorted({i.artifact for i in images} ^ found):
+        raise InvalidInput(
+            f"manifest: the artifact {wrong[0]} of role {Role.UNIFIED} is "
+            "missing, or has no line of options"
+        )
+
+
 def _check_artifacts(artifacts: list[Artifact]) -> None:
     if not 1 <= len(artifacts) <= ARTIFACTS_MAX:
         raise InvalidInput(
@@ -260,6 +322,7 @@ def write(manifest: Manifest) -> bytes:
     for s in manifest.sets:
         lines.append(f"set {s.name} {s.boot_mib} {s.all_mib} {len(s.qubes)}")
         lines += [f"qube {name}" for name in s.qubes]
+    lines += [f"options {i.name} {i.options}" for i in manifest.images]
     for a in manifest.artifacts:
         lines.append(
             f"artifact {a.role} {a.name} {a.size} {a.sha256} {a.chunk_size}"

@@ -3,11 +3,12 @@
 Pure: a site and the manifests of its channels in, plans out.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sys_pxe.errors import InvalidInput
-from sys_pxe.manifest import BOOT_ROLES, Manifest, QubeSet
+from sys_pxe.manifest import BOOT_ROLES, Artifact, Manifest, QubeSet
 from sys_pxe.site import Client, Profile, Site
 
 DEFAULT_DOM0_MIB = 4096
@@ -39,16 +40,32 @@ class Settings:
     kernel_options: tuple[str, ...]
     storage_visible: bool
 
+    @property
+    def all_xen_options(self) -> tuple[str, ...]:
+        """Xen's options; dom0's memory is fixed (no ballooning into tmpfs)."""
+        size = self.dom0_mib
+        return (f"dom0_mem={size}M,max:{size}M", *self.xen_options)
+
+    @property
+    def all_kernel_options(self) -> tuple[str, ...]:
+        """The dom0 kernel's options."""
+        return (*KERNEL_OPTIONS, *self.kernel_options)
+
 
 @dataclass(frozen=True)
 class BootFiles:
-    """The digests of the files that the loader fetches."""
+    """The digests of the files that the loader fetches.
+
+    ``unified`` is that of the one file for UEFI; None where the release has no
+    image with the options of the client's profile.
+    """
 
     release: str
     serial: int
     xen: str
     kernel: str
     initramfs: str
+    unified: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,14 +82,13 @@ class BootPlan:
 
     @property
     def xen_options(self) -> tuple[str, ...]:
-        """Xen's options; dom0's memory is fixed (no ballooning into tmpfs)."""
-        size = self.settings.dom0_mib
-        return (f"dom0_mem={size}M,max:{size}M", *self.settings.xen_options)
+        """Xen's options."""
+        return self.settings.all_xen_options
 
     @property
     def kernel_options(self) -> tuple[str, ...]:
         """The dom0 kernel's options."""
-        return (*KERNEL_OPTIONS, *self.settings.kernel_options)
+        return self.settings.all_kernel_options
 
 
 def settings(site: Site, profile: str) -> Settings:
@@ -131,6 +147,47 @@ def qube_set(settings: Settings, release: Manifest) -> QubeSet | None:
     )
 
 
+def xen_cfg(settings: Settings) -> bytes:
+    """Return the configuration in a unified image: all options of a profile.
+
+    The form is xen.efi's own (docs/misc/efi.pandoc of Xen). Nothing in it
+    differs between clients of a profile, or between profiles with the same
+    options: the server comes from DHCP, the profile from the signed site.
+    """
+    xen = " ".join(settings.all_xen_options)
+    kernel = " ".join(settings.all_kernel_options)
+    return (
+        "[global]\ndefault=sys-pxe\n\n[sys-pxe]\n"
+        f"options={xen}\nkernel=vmlinuz {kernel}\nramdisk=initramfs\n"
+    ).encode("ascii")
+
+
+def options_digest(settings: Settings) -> str:
+    """Return the SHA-256 that names a profile's options in a manifest."""
+    return hashlib.sha256(xen_cfg(settings)).hexdigest()
+
+
+def unified(settings: Settings, release: Manifest) -> Artifact | None:
+    """Return the unified image with a profile's options, None if none has."""
+    wanted = options_digest(settings)
+    for image in release.images:
+        if image.options == wanted:
+            return release.of_image(image)
+    return None
+
+
+def check_unified(settings: Settings, release: Manifest) -> None:
+    """Raise InvalidInput where UEFI PCs of a profile have nothing to boot."""
+    if unified(settings, release) is None:
+        raise InvalidInput(
+            f"release {release.release} has no unified image with the options "
+            f"of profile {settings.profile}: its PCs boot by BIOS, not by UEFI",
+            "an image is made for each profile's ram.dom0 and options when a "
+            "release is built: build a release now, push it and set the "
+            "channel to it",
+        )
+
+
 def boot_plan(
     site: Site, client: Client, active: Mapping[str, Manifest]
 ) -> BootPlan:
@@ -164,17 +221,20 @@ def _plan(
 ) -> BootPlan:
     found = settings(site, profile)
     release = active.get(found.channel)
-    return BootPlan(name, mac, found, boot_files(release) if release else None)
+    boot = boot_files(release, found) if release else None
+    return BootPlan(name, mac, found, boot)
 
 
-def boot_files(release: Manifest) -> BootFiles:
+def boot_files(
+    release: Manifest, settings: Settings | None = None
+) -> BootFiles:
     """Return the digests of the boot files, each of which is one chunk.
 
     The loader fetches whole files by their digest; the store keeps chunks.
+    ``settings`` choose the unified image; without them there is none.
     """
-    digests = []
-    for role in BOOT_ROLES:
-        artifact = release.find(role)
+    own = [release.find(role) for role in BOOT_ROLES]
+    for artifact in (*own, *map(release.of_image, release.images)):
         if len(artifact.digests) != 1:
             raise InvalidInput(
                 f"release {release.release}: {artifact.name} has "
@@ -182,5 +242,13 @@ def boot_files(release: Manifest) -> BootFiles:
                 "fetches it whole)",
                 "build the release again",
             )
-        digests.append(artifact.digests[0])
-    return BootFiles(release.release, release.serial, *digests)
+    image = unified(settings, release) if settings is not None else None
+    xen, kernel, initramfs = (artifact.digests[0] for artifact in own)
+    return BootFiles(
+        release=release.release,
+        serial=release.serial,
+        xen=xen,
+        kernel=kernel,
+        initramfs=initramfs,
+        unified=image.digests[0] if image is not None else None,
+    )

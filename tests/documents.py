@@ -7,14 +7,21 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from sys_pxe import names
-from sys_pxe.manifest import SET_ROLES, Artifact, Manifest, QubeSet, Role
+from sys_pxe.manifest import (
+    SET_ROLES,
+    Artifact,
+    Image,
+    Manifest,
+    QubeSet,
+    Role,
+)
 from sys_pxe.pointer import Pointer
 
 CREATED = names.parse_time("2026-11-23T18:00:00Z", "test")
 MIB = 1 << 20
 EXPIRES = CREATED + 30 * 86_400
 
-BARE_ROLES = tuple(r for r in Role if r not in SET_ROLES)
+BARE_ROLES = tuple(r for r in Role if r not in (*SET_ROLES, Role.UNIFIED))
 name = st.from_regex(r"[a-z0-9]([.-]?[a-z0-9]){0,15}", fullmatch=True)
 serial = st.integers(1, names.SERIAL_MAX)
 digest = st.binary(min_size=4, max_size=4).map(
@@ -46,6 +53,20 @@ def release(
             artifact(Role.INITRAMFS, "initramfs", 900, 900),
             artifact(Role.DOM0_ROOT, "dom0.squashfs", root_size, 1000),
         ),
+    )
+
+
+def with_image(value: Manifest, options: str, image: str = "base") -> Manifest:
+    """Return a release with one more unified image, of these options."""
+    made = Image(image, options)
+    order = list(Role)
+    found = (*value.artifacts, artifact(Role.UNIFIED, made.artifact, 600, 600))
+    return replace(
+        value,
+        artifacts=tuple(
+            sorted(found, key=lambda a: (order.index(a.role), a.name))
+        ),
+        images=(*value.images, made),
     )
 
 
@@ -93,6 +114,14 @@ def qube_sets(draw: st.DrawFn) -> list[QubeSet]:
 
 
 @st.composite
+def unified_images(draw: st.DrawFn) -> list[Image]:
+    known = draw(st.lists(name, max_size=2, unique=True))
+    size = len(known)
+    marks = draw(st.lists(digest, min_size=size, max_size=size, unique=True))
+    return [Image(*pair) for pair in zip(sorted(known), marks, strict=True)]
+
+
+@st.composite
 def artifacts(
     draw: st.DrawFn, role: Role | None = None, named: str | None = None
 ) -> Artifact:
@@ -124,11 +153,13 @@ def _sizes_agree(found: list[Artifact]) -> bool:
 def manifests(draw: st.DrawFn) -> Manifest:
     order = list(Role)
     sets = draw(qube_sets())
+    images = draw(unified_images())
     of_sets = [
         draw(artifacts(role, one.artifact(role)))
         for role in SET_ROLES
         for one in sets
     ]
+    of_sets += [draw(artifacts(Role.UNIFIED, one.artifact)) for one in images]
     found = draw(
         st.lists(
             artifacts(), min_size=1, max_size=5, unique_by=lambda a: a.name
@@ -147,6 +178,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             sorted(found, key=lambda a: (order.index(a.role), a.name))
         ),
         sets=tuple(sets),
+        images=tuple(images),
     )
 
 

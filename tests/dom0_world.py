@@ -101,6 +101,7 @@ class Store:
         self.calls: list[tuple[str, str | None]] = []
         self.cut_after: int | None = None
         self.deaf = False
+        self.asked: dict[str, str] = {}
         self.client_ram: dict[str, int | None] = {}
         self.forced: dict[str, bytes | SysPxeError] = {}
 
@@ -221,6 +222,23 @@ class Store:
                     "pc_mib": None,
                     **self.client_ram,
                 }
+            ],
+            "loaders": [
+                {
+                    "file": "snponly.efi",
+                    "path": "/usr/lib/ipxe/snponly.efi",
+                    "version": "ipxe 1.0\x1b[2J",
+                },
+                {"file": "ipxe.pxe", "path": None, "version": None},
+            ],
+            "asked": [
+                {
+                    "client": None,
+                    "mac": mac,
+                    "firmware": firmware,
+                    "seen": NOW - 30,
+                }
+                for mac, firmware in self.asked.items()
             ],
             "disk": {"free": 1 << 30, "chunks": 1 << 20},
         }

@@ -44,6 +44,8 @@ from sys_pxe.manifest import SET_ROLES, Artifact, QubeSet, Role
 RESULT = memory.BASE / "boot.json"
 # seconds between two reports while bytes come in
 _REPORT_EVERY = 3.0
+# for an answer to the question who boots firmware here, in seconds
+_ASK = 3.0
 # room for the signature's line
 _SIGNED_MAX = DOCUMENT_MAX + 256
 _PUSH_AGAIN = "push the site and the release again, then restart this PC"
@@ -116,23 +118,30 @@ class Boot:
     def stage_network(self) -> None:
         """Find the boot card, wait for its link, get an address."""
         hints = identity.hints(Path("/proc/cmdline").read_text("ascii"))
-        found = card.find(hints.mac)
+        if hints.mac is not None:
+            found = card.find(hints.mac)
+            lease = self._lease(found, dhcp.PATIENCE)
+        else:
+            found, lease = card.answering(self._lease, dhcp.PATIENCE)
         self.facts.boot_card = found
-        interface.bring_up(found.name)
+        interface.set_address(found.name, lease.address, lease.gateway)
+        self.facts.server = hints.server or _server(found, lease)
+        self._note(f"address {lease.address}, server {self.facts.server[0]}")
+
+    def _lease(self, asked: card.Card, patience: float) -> dhcp.Lease:
+        """Return the lease that a card gets within ``patience`` seconds, each
+        for link and answer, or raise SysPxeError."""
+        interface.bring_up(asked.name)
 
         def waiting(left: int) -> None:
-            if left <= dhcp.PATIENCE - 3:
+            if left <= patience - 3:
                 self._note(
                     f"waiting for the switch port and an address, {left} s left"
                     " (spanning tree takes up to 50 s)"
                 )
 
-        interface.wait_for_carrier(found.name, dhcp.PATIENCE, waiting)
-        lease = dhcp.obtain(found.name, found.mac, dhcp.PATIENCE, waiting)
-        interface.set_address(found.name, lease.address, lease.gateway)
-        default = (str(lease.boot_server), identity.HTTP_PORT)
-        self.facts.server = hints.server or default
-        self._note(f"address {lease.address}, server {self.facts.server[0]}")
+        interface.wait_for_carrier(asked.name, patience, waiting)
+        return dhcp.obtain(asked.name, asked.mac, patience, waiting)
 
     def _signed(self, path: str, what: str) -> bytes:
         assert self.facts.server is not None
@@ -313,6 +322,12 @@ class Boot:
             "pool": asdict(self.facts.pool) if self.facts.pool else None,
         }
         files.write(RESULT, json.dumps(found).encode("ascii"))
+
+
+def _server(used: card.Card, lease: dhcp.Lease) -> fetch.Server:
+    """Return the server of a PC whose loader named none."""
+    asked = dhcp.boot_server(used.name, used.mac, _ASK)
+    return (str(asked or lease.boot_server), identity.HTTP_PORT)
 
 
 def _settings(found: site.Site, mac: str) -> tuple[str, plan.Settings]:

@@ -6,7 +6,8 @@ the machine is left with no interface but ``lo``.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from sys_pxe import run
 from sys_pxe.client import interface, pci
@@ -14,6 +15,10 @@ from sys_pxe.errors import SysPxeError
 
 # a driver makes its interface some moments after it took the device (seconds)
 _APPEARS = 5.0
+# for the link and an answer while there are other cards to ask (seconds)
+_MOMENT = 10.0
+
+Answer = TypeVar("Answer")
 
 
 class Card:
@@ -25,29 +30,57 @@ class Card:
         self.mac = interface.mac(name)
 
 
-def find(boot_mac: str | None) -> Card:
-    """Release the card with this MAC address, or else the first that has a
-    link; all others stay hidden. Raises SysPxeError."""
+def find(boot_mac: str) -> Card:
+    """Release the card with this MAC address; all others stay hidden.
+
+    Raises SysPxeError.
+    """
     seen: list[str] = []
-    for want_link in (True, False):
-        for card in _each():
-            if boot_mac is None and want_link:
-                fits = _links(card)
-            else:
-                fits = boot_mac is None or card.mac == boot_mac
-            if fits:
-                return card
-            seen.append(card.mac)
-            give_back(card)
-        if boot_mac is not None:
-            break
-    if boot_mac is not None and seen:
-        raise SysPxeError(
-            f"no network card has the address {boot_mac} that this PC booted "
-            f"from (found: {', '.join(dict.fromkeys(seen))})",
-            "the driver of that card may be missing in this release",
-        )
+    for card in _each():
+        if card.mac == boot_mac:
+            return card
+        seen.append(card.mac)
+        give_back(card)
+    if not seen:
+        raise _none()
     raise SysPxeError(
+        f"no network card has the address {boot_mac} that this PC booted "
+        f"from (found: {', '.join(dict.fromkeys(seen))})",
+        "the driver of that card may be missing in this release",
+    )
+
+
+def answering(
+    ask: Callable[[Card, float], Answer], patience: float
+) -> tuple[Card, Answer]:
+    """Release one card after the other until ``ask`` has an answer on one.
+
+    For PCs whose loader cannot say which card it used. ``ask`` gets the seconds
+    that it has, and raises SysPxeError without an answer. Where there are
+    several cards each is asked for a moment first, then with all ``patience``.
+    """
+    cards = [d for d in pci.devices() if d.class_code == pci.ETHERNET]
+    failures: dict[str, SysPxeError] = {}
+    for seconds in (_MOMENT, patience) if len(cards) > 1 else (patience,):
+        for card in _each():
+            try:
+                return card, ask(card, seconds)
+            except SysPxeError as error:
+                failures[card.mac] = error
+            give_back(card)
+    if not failures:
+        raise _none()
+    if len(failures) == 1:
+        raise failures.popitem()[1]
+    raise SysPxeError(
+        f"no network card of this PC gets an answer: {', '.join(failures)}",
+        "check that the sys-pxe qube runs, that a cable leads to its network, "
+        "and that this PC is in site.yaml",
+    )
+
+
+def _none() -> SysPxeError:
+    return SysPxeError(
         "this PC has no wired network card with a driver in this release",
         "see 'lspci -nn' of the golden image for the card's driver",
     )
@@ -60,6 +93,8 @@ def _each() -> Iterator[Card]:
         # the driver first, so that it takes the device when it is released
         run.run(["modprobe", pci.modalias(device)], check=False, timeout=60)
         pci.release(device)
+        for inner in pci.inner_modaliases(device):
+            run.run(["modprobe", inner], check=False, timeout=60)
         name = _appeared(device)
         if name is None:
             pci.hide(device)
@@ -75,15 +110,6 @@ def _appeared(device: pci.Device) -> str | None:
             return found[0]
         time.sleep(0.1)
     return None
-
-
-def _links(card: Card) -> bool:
-    interface.bring_up(card.name)
-    try:
-        interface.wait_for_carrier(card.name, 6.0, lambda _left: None)
-    except SysPxeError:
-        return False
-    return True
 
 
 def give_back(card: Card) -> None:

@@ -25,6 +25,10 @@ _BROADCAST = 0x8000
 # RFC 2132 option numbers
 _MASK, _ROUTER, _ADDRESS, _TYPE, _SERVER = 1, 3, 50, 53, 54
 _WANTED, _CLASS = 55, 60
+_FILE, _ARCHITECTURE = 67, 93
+# what UEFI firmware for x86-64 says, RFC 4578 2.1 and 2.2
+_FIRMWARE = ((_CLASS, b"PXEClient:Arch:00007:UNDI:003000"),
+             (_ARCHITECTURE, b"\0\x07"))  # fmt: skip
 _ETH_IP = 0x0800
 _HEADER = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 
@@ -46,6 +50,19 @@ class Reply:
     address: IPv4Address
     siaddr: IPv4Address
     options: dict[int, bytes]
+    file: bytes = b""
+
+    @property
+    def boot_server(self) -> IPv4Address | None:
+        """Who is to boot from, by an offer to a firmware: its sender where it
+        gives no address (a proxy), or where it gives a file too."""
+        if self.address == IPv4Address(0):
+            return self.address_option(_SERVER)
+        if not self.file and _FILE not in self.options:
+            return None
+        if self.siaddr == IPv4Address(0):
+            return self.address_option(_SERVER)
+        return self.siaddr
 
     def address_option(self, number: int) -> IPv4Address | None:
         """Return the first address of an option, or None."""
@@ -54,10 +71,14 @@ class Reply:
 
 
 def message(
-    kind: int, transaction: int, mac: bytes, offer: Reply | None
+    kind: int,
+    transaction: int,
+    mac: bytes,
+    offer: Reply | None,
+    sender: tuple[tuple[int, bytes], ...] = ((_CLASS, b"sys-pxe"),),
 ) -> bytes:
     """Return a DISCOVER, or the REQUEST for an offer."""
-    options = [(_TYPE, bytes([kind])), (_CLASS, b"sys-pxe")]
+    options = [(_TYPE, bytes([kind])), *sender]
     options.append((_WANTED, bytes([_MASK, _ROUTER])))
     if offer is not None:
         options.append((_ADDRESS, offer.address.packed))
@@ -75,7 +96,7 @@ def parse(untrusted: bytes, transaction: int, mac: bytes) -> Reply:
     """Return the reply to this client and transaction, or InvalidInput."""
     if len(untrusted) < _HEADER.size:
         raise InvalidInput("DHCP: shorter than its header")
-    (op, _, _, _, xid, _, _, _, yiaddr, siaddr, _, chaddr, _, _, magic) = (
+    (op, _, _, _, xid, _, _, _, yiaddr, siaddr, _, chaddr, _, file, magic) = (
         _HEADER.unpack_from(untrusted)
     )
     if (op, xid, magic) != (_BOOTREPLY, transaction, _MAGIC):
@@ -86,7 +107,13 @@ def parse(untrusted: bytes, transaction: int, mac: bytes) -> Reply:
     kind = options.get(_TYPE, b"")
     if len(kind) != 1 or len(options.get(_SERVER, b"")) != 4:
         raise InvalidInput("DHCP: without message type or server identifier")
-    return Reply(kind[0], IPv4Address(yiaddr), IPv4Address(siaddr), options)
+    return Reply(
+        kind[0],
+        IPv4Address(yiaddr),
+        IPv4Address(siaddr),
+        options,
+        file.rstrip(b"\0"),
+    )
 
 
 def _options(untrusted: bytes) -> dict[int, bytes]:
@@ -165,10 +192,7 @@ def obtain(
     try:
         lease = _obtain(interface, mac, patience, waiting)
     except OSError as error:
-        raise SysPxeError(
-            f"DHCP on {interface} ({mac}): {error.strerror}",
-            "check the network card and its cable",
-        ) from None
+        raise _broken(interface, mac, error) from None
     if lease is not None:
         return lease
     raise SysPxeError(
@@ -176,6 +200,13 @@ def obtain(
         f"{patience:g} s",
         "check that the sys-pxe qube runs, that the cable leads to its "
         "network, and that this PC is in site.yaml",
+    )
+
+
+def _broken(interface: str, mac: str, error: OSError) -> SysPxeError:
+    return SysPxeError(
+        f"DHCP on {interface} ({mac}): {error.strerror}",
+        "check the network card and its cable",
     )
 
 
@@ -195,6 +226,40 @@ def _obtain(
             if lease is not None:
                 return lease
             pause = min(2 * pause, 4.0)
+    return None
+
+
+def boot_server(
+    interface: str, mac: str, patience: float
+) -> IPv4Address | None:
+    """Return who answers a firmware on this network, None if nobody does.
+
+    Beside another DHCP server the lease does not say it: sys-pxe then answers
+    firmware only, and that without an address. Waits up to ``patience``
+    seconds; a lost answer is asked for again. Raises SysPxeError.
+    """
+    try:
+        return _boot_server(interface, mac, time.monotonic() + patience)
+    except OSError as error:
+        raise _broken(interface, mac, error) from None
+
+
+def _boot_server(interface: str, mac: str, end: float) -> IPv4Address | None:
+    hardware = bytes.fromhex(mac.replace(":", ""))
+    with socket.socket(
+        socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_IP)
+    ) as link:
+        link.bind((interface, _ETH_IP))
+        while time.monotonic() < end:
+            transaction = int.from_bytes(os.urandom(4), "big")
+            text = message(_DISCOVER, transaction, hardware, None, _FIRMWARE)
+            broadcast = (interface, _ETH_IP, 0, 0, b"\xff" * 6)
+            link.sendto(udp_packet(text), broadcast)
+            until = min(end, time.monotonic() + 1.0)
+            while (left := until - time.monotonic()) > 0:
+                reply = _await(link, transaction, hardware, (_OFFER,), left)
+                if reply is not None and reply.boot_server is not None:
+                    return reply.boot_server
     return None
 
 

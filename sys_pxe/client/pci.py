@@ -53,6 +53,19 @@ def modalias(device: Device, sys_pci: Path = SYS_PCI) -> str:
     return path.read_text("ascii").strip()
 
 
+def inner_modaliases(device: Device, sys_pci: Path = SYS_PCI) -> list[str]:
+    """Return the modprobe names of what a device's driver found behind it.
+
+    A virtio card is a device on a bus of its own behind the PCI function, and
+    needs a second driver; nobody loads it in an initramfs without udev's rules.
+    """
+    folder = sys_pci / "devices" / device.address
+    return [
+        path.read_text("ascii").strip()
+        for path in sorted(folder.glob("virtio*/modalias"))
+    ]
+
+
 def hide(device: Device, sys_pci: Path = SYS_PCI) -> None:
     """Take the device from its driver and bind it to pciback.
 

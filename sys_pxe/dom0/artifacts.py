@@ -7,22 +7,28 @@ from pathlib import Path
 from sys_pxe import manifest, names
 from sys_pxe.dom0.progress import MIB, Reporter
 from sys_pxe.errors import InvalidInput
-from sys_pxe.manifest import Artifact, QubeSet, Role
+from sys_pxe.manifest import Artifact, Image, QubeSet, Role
 
 _BUFFER = 1 << 20
 
 
 def of_release(
-    folder: Path, sets: Iterable[QubeSet], reporter: Reporter
+    folder: Path,
+    sets: Iterable[QubeSet],
+    reporter: Reporter,
+    images: Iterable[Image] = (),
+    loaders: Iterable[str] = (),
 ) -> Iterator[Artifact]:
     """Yield the artifacts of a release's folder in the manifest's order."""
     named = [(role, role.value) for role in manifest.BOOT_ROLES]
+    named += [(Role.UNIFIED, image.artifact) for image in images]
+    named += [(Role.LOADER, name) for name in sorted(loaders)]
     named.append((Role.DOM0_ROOT, Role.DOM0_ROOT.value))
     for role in manifest.SET_ROLES:
         named += [(role, one.artifact(role)) for one in sets]
     for role, name in named:
         # the loader fetches a boot file whole, so it is one chunk
-        whole = role in manifest.BOOT_ROLES
+        whole = role in manifest.WHOLE_ROLES
         artifact = describe(folder / name, role, whole)
         yield artifact
         reporter.step(f"    {name}: {artifact.size / MIB:.1f} MiB")

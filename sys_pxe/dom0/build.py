@@ -15,17 +15,20 @@ from sys_pxe.dom0 import (
     artifacts,
     bootfiles,
     clientroot,
+    firststage,
     initramfs,
     seal,
+    securekeys,
     sets,
     source,
     squash,
+    unified,
 )
 from sys_pxe.dom0.progress import MIB, Reporter
 from sys_pxe.dom0.sets import Wanted
 from sys_pxe.dom0.state import BUILDING_PREFIX, MANIFEST, State
 from sys_pxe.errors import UsageError
-from sys_pxe.manifest import Manifest, QubeSet
+from sys_pxe.manifest import Image, Manifest, QubeSet
 
 DEFAULT_GOLDEN = "/"
 DEFAULT_VALID_DAYS = 90
@@ -46,6 +49,27 @@ class Order:
     valid_days: int = DEFAULT_VALID_DAYS
     level: int = squash.DEFAULT_LEVEL
     wanted: tuple[Wanted, ...] = ()
+    images: tuple[unified.Wanted, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Boot:
+    """What was made for UEFI: unified images, and loaders with a signature."""
+
+    images: tuple[Image, ...] = ()
+    loaders: tuple[str, ...] = ()
+
+
+def _no_images(xen_efi: Path | None) -> str:
+    if xen_efi is None:
+        return (
+            "no image for UEFI: the golden image has no xen-VERSION.efi in "
+            + ", ".join(f"/{place}" for place in unified.PLACES[:2])
+        )
+    return (
+        "no image for UEFI: it holds the options of a profile, and there is "
+        "no site with a client yet"
+    )
 
 
 @dataclass(frozen=True)
@@ -59,9 +83,13 @@ class _Build:
     serial: int
     reporter: Reporter
 
-    def root(self, tree: Path) -> None:
-        """Make the boot files and the root from the golden tree."""
+    def boot(self, tree: Path) -> "_Boot":
+        """Make the boot files from the golden tree."""
         found = bootfiles.find(tree)
+        xen_efi = unified.find_xen(tree)
+        keys = securekeys.present(self.state)
+        if xen_efi is not None and self.order.images:
+            unified.check_tools(keys)
         self.reporter.step(f"2/6 boot files: {found.xen.name}, {found.version}")
         bootfiles.unpack_xen(found.xen, self.folder / "xen")
         files.copy(found.kernel, self.folder / "kernel")
@@ -76,6 +104,26 @@ class _Build:
         target = self.folder / "initramfs"
         bootfiles.add_identity(plain, target, self.order.release, self.serial)
         self.reporter.step(f"    {target.stat().st_size / MIB:.1f} MiB")
+        if xen_efi is None or not self.order.images:
+            self.reporter.step(f"    note: {_no_images(xen_efi)}")
+            return _Boot()
+        parts = unified.Parts(xen_efi, found.kernel, target)
+        images = unified.build_all(
+            self.order.images,
+            parts,
+            self.folder,
+            self.work,
+            keys,
+            self.reporter,
+        )
+        if keys is None:
+            return _Boot(images)
+        sources = firststage.find((tree, Path("/")))
+        signed = firststage.build_all(sources, self.folder, keys, self.reporter)
+        return _Boot(images, signed)
+
+    def root(self, tree: Path) -> None:
+        """Make the sealed root from the golden tree."""
         level = self.order.level
         self.reporter.step(f"4/6 dom0 root (sealed; squashfs, zstd {level})")
         with seal.sealed(tree, files.make_folder(self.work / "seal")) as root:
@@ -98,11 +146,13 @@ class _Build:
         job = sets.Job(tree, self.folder, self.work, self.order.level)
         return tuple(sets.build_all(wanted, job, self.reporter))
 
-    def sign(self, made_sets: tuple[QubeSet, ...]) -> Manifest:
+    def sign(self, boot: "_Boot", made_sets: tuple[QubeSet, ...]) -> Manifest:
         """Write the signed manifest of what lies in the folder."""
         self.reporter.step("6/6 digests, manifest, signature")
         order = self.order
-        found = artifacts.of_release(self.folder, made_sets, self.reporter)
+        found = artifacts.of_release(
+            self.folder, made_sets, self.reporter, boot.images, boot.loaders
+        )
         made = Manifest(
             release=order.release,
             serial=self.serial,
@@ -110,6 +160,7 @@ class _Build:
             expires=order.created + order.valid_days * DAY,
             artifacts=tuple(found),
             sets=made_sets,
+            images=boot.images,
         )
         document = manifest.write(made)
         manifest.parse(document)
@@ -138,9 +189,10 @@ def build(state: State, order: Order, reporter: Reporter) -> Manifest:
             check_tree(tree, order.golden)
             serial = state.take_serial("release")
             one = _Build(state, order, folder, work, serial, reporter)
+            boot = one.boot(tree)
             one.root(tree)
             made_sets = one.qubes(tree)
-        made = one.sign(made_sets)
+        made = one.sign(boot, made_sets)
         files.remove(work)
         files.rename(folder, state.release_folder(order.release))
     return made

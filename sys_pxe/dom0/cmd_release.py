@@ -13,6 +13,7 @@ from sys_pxe.dom0 import (
     sets,
     squash,
     stopping,
+    unified,
 )
 from sys_pxe.dom0.context import Context, mib, shown
 from sys_pxe.dom0.parsing import Args, Nouns, reader, verb
@@ -73,13 +74,16 @@ def _level(text: str) -> int:
 
 def _build(context: Context, args: Args) -> None:
     begun = context.clock()
+    # a release can be built before there is a site
+    found = context.site() if context.site_file.exists() else None
     order = build.Order(
         release=names.parse_name(args.name, "NAME"),
         golden=args.golden,
         created=context.now(),
         valid_days=args.valid_days,
         level=_level(args.compression),
-        wanted=_wanted(context),
+        wanted=sets.wanted(found) if found else (),
+        images=unified.wanted(found) if found else (),
     )
     build.check_root()
     # what is mounted is seen by this process only, and ends with it
@@ -93,13 +97,6 @@ def _build(context: Context, args: Args) -> None:
         f"{duration(context.clock() - begun)}"
     )
     _warn(context, made)
-
-
-def _wanted(context: Context) -> tuple[sets.Wanted, ...]:
-    """Return the sets of qubes that the site's profiles choose."""
-    if not context.site_file.exists():
-        return ()  # a release can be built before there is a site
-    return sets.wanted(context.site())
 
 
 def _warn(context: Context, made: Manifest) -> None:
@@ -209,6 +206,7 @@ def _show(context: Context, args: Args) -> None:
                 "created": names.format_time(m.created),
                 "expires": names.format_time(m.expires),
                 "sets": [asdict(one) for one in m.sets],
+                "images": [asdict(one) for one in m.images],
                 "artifacts": rows,
             }
         )
@@ -222,6 +220,8 @@ def _show(context: Context, args: Args) -> None:
             f"set      {one.name}: {', '.join(one.qubes)} ({one.boot_mib} MiB "
             f"of RAM at boot, {one.all_mib} MiB for all)"
         )
+    for image in m.images:
+        context.show(f"options  {image.artifact}: SHA-256 {image.options}")
     context.show_table(
         ("ARTIFACT", "ROLE", "SIZE", "CHUNKS", "SHA-256"),
         [

@@ -28,7 +28,8 @@ def plans(site: Site, active: Mapping[str, Manifest]) -> dict[str, RamPlan]:
 
 
 def lacking_sets(site: Site, active: Mapping[str, Manifest]) -> list[str]:
-    """Return a line for each profile whose release lacks its set of qubes."""
+    """Return a line for each profile whose release lacks its set of qubes, or
+    a unified image with its options, though it has some for others."""
     found: list[str] = []
     for name in site.used_profiles:
         try:
@@ -38,6 +39,9 @@ def lacking_sets(site: Site, active: Mapping[str, Manifest]) -> list[str]:
         release = active.get(settings.channel)
         if release is not None:
             found += _said(partial(plan.qube_set, settings, release))
+            # one without any was built for BIOS alone, which the build said
+            if release.images:
+                found += _said(partial(plan.check_unified, settings, release))
     return found
 
 
@@ -46,9 +50,9 @@ def warnings(
     active: Mapping[str, Manifest],
     reports: Iterable[RemoteClient] = (),
 ) -> list[str]:
-    """Return a line for each profile whose release lacks its qubes, or whose
-    dom0 has too little RAM, and for each client whose last report shows too
-    little for its profile."""
+    """Return a line for each profile whose release lacks its qubes or image, or
+    whose dom0 has too little RAM, and for each client whose last report shows
+    too little for its profile."""
     found = lacking_sets(site, active)
     known = plans(site, active)
     for one in known.values():

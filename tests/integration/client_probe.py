@@ -1,6 +1,7 @@
 """The client program's parts, run in a host's namespace. JSON to stdout.
 
-Words: ``dhcp MAC PATIENCE`` | ``address ADDRESS GATEWAY`` | ``down`` |
+Words: ``dhcp MAC PATIENCE`` | ``server MAC PATIENCE`` |
+``address ADDRESS GATEWAY`` | ``down`` |
 ``fetch SERVER MANIFEST ROLE TARGET``; the interface is always eth0.
 """
 
@@ -26,6 +27,13 @@ def get_lease(mac: str, patience: str) -> dict[str, object]:
         "gateway": str(lease.gateway),
         "server": str(lease.boot_server),
     }
+
+
+def get_server(mac: str, patience: str) -> dict[str, object]:
+    interface.bring_up(NAME)
+    interface.wait_for_carrier(NAME, 10, lambda _: None)
+    found = dhcp.boot_server(NAME, mac, float(patience))
+    return {"server": str(found) if found else None}
 
 
 def set_address(address: str, gateway: str) -> dict[str, object]:
@@ -59,6 +67,7 @@ def get_file(
 
 CALLS = {
     "dhcp": get_lease,
+    "server": get_server,
     "address": set_address,
     "down": take_down,
     "fetch": get_file,

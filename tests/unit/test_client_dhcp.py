@@ -25,12 +25,13 @@ def reply(
     siaddr: str = "192.0.2.1",
     op: int = 2,
     address: str = "192.0.2.10",
+    file: bytes = b"",
 ) -> bytes:
     head = struct.pack(
         "!BBBBIHH4s4s4s4s16s64s128s",
         *(op, 1, 6, 0, xid, 0, 0, bytes(4)),
         *(IPv4Address(address).packed, IPv4Address(siaddr).packed),
-        *(bytes(4), mac, b"", b""),
+        *(bytes(4), mac, b"", file),
     )
     body = b"".join(
         bytes([n, len(v)]) + v for n, v in ((53, bytes([kind])), *options)
@@ -204,3 +205,35 @@ def test_a_request_repeats_the_offers_address_and_server() -> None:
 def test_an_interface_that_is_not_there_is_a_plain_error() -> None:
     with pytest.raises(SysPxeError, match="no-such-if"):
         dhcp.obtain("no-such-if", MAC.hex(":"), 0.2, lambda left: None)
+
+
+NAMED = (67, b"snponly.efi")
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "server"),
+    [
+        # a proxy: no address, and itself whatever it says beside
+        ((), {"address": "0.0.0.0", "siaddr": "0.0.0.0"}, "192.0.2.1"),
+        ((), {"address": "0.0.0.0", "siaddr": "192.0.2.9"}, "192.0.2.1"),
+        # one server for both, by either field
+        ((), {"file": b"snponly.efi", "siaddr": "192.0.2.9"}, "192.0.2.9"),
+        ((NAMED,), {"siaddr": "192.0.2.9"}, "192.0.2.9"),
+        ((NAMED,), {"siaddr": "0.0.0.0"}, "192.0.2.1"),
+        # a router that gives addresses, and calls itself the next server
+        ((), {"siaddr": "192.0.2.1"}, None),
+    ],
+)
+def test_who_boots_firmware_is_told_from_who_gives_addresses(
+    options: tuple[tuple[int, bytes], ...],
+    changes: dict[str, object],
+    server: str | None,
+) -> None:
+    got = dhcp.parse(reply(SERVER, *options, kind=2, **changes), XID, MAC)  # type: ignore[arg-type]
+    found = got.boot_server
+    assert (None if found is None else str(found)) == server
+
+
+def test_nobody_is_found_on_an_interface_that_is_not_there() -> None:
+    with pytest.raises(SysPxeError, match="nothing0"):
+        dhcp.boot_server("nothing0", "52:54:00:00:00:01", 1.0)

@@ -164,6 +164,15 @@ def test_interfaces_of_a_card_and_of_a_virtio_card(kernel: Kernel) -> None:
     assert pci.interfaces(NIC, kernel.root) == ["eth0", "eth1"]
 
 
+def test_a_virtio_card_needs_a_second_driver(kernel: Kernel) -> None:
+    assert pci.inner_modaliases(NIC, kernel.root) == []
+    inner = kernel.root / "devices" / NIC.address / "virtio0"
+    inner.mkdir()
+    (inner / "modalias").write_text("virtio:d00000001v00001AF4\n")
+    found = pci.inner_modaliases(NIC, kernel.root)
+    assert found == ["virtio:d00000001v00001AF4"]
+
+
 def test_the_modules_of_a_virtio_card_are_found_up_to_its_slot(
     tmp_path: Path,
 ) -> None:

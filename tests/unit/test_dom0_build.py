@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 
 from sys_pxe import files
-from sys_pxe.dom0 import build, initramfs, seal, sets, source, squash
+from sys_pxe.dom0 import (
+    build,
+    firststage,
+    initramfs,
+    seal,
+    securekeys,
+    sets,
+    source,
+    squash,
+    unified,
+)
 from sys_pxe.dom0.build import Order
+from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.state import State
 from sys_pxe.errors import Busy, InvalidInput, SysPxeError, UsageError
 from sys_pxe.manifest import QubeSet, Role
@@ -217,3 +228,103 @@ def test_the_sets_are_in_the_manifest_with_their_artifacts(
     assert made == state.release("r1")
     assert made.sets == (QubeSet("office", 400, 800, ("vault", "work")),)
     assert made.of_set(made.sets[0], Role.VOLUMES).size == len("volumes")
+
+
+IMAGES = (unified.Wanted("base", b"one"), unified.Wanted("large", b"two"))
+
+
+def with_images(tree: Path) -> Order:
+    return Order("r1", str(tree), NOW, images=IMAGES)
+
+
+@pytest.fixture
+def efi(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stand in for binutils, sbsigntools and iPXE; return what was signed."""
+    signed: list[str] = []
+
+    def fake_build(
+        parts: unified.Parts, configuration: bytes, target: Path, work: Path
+    ) -> None:
+        whole = (parts.xen, parts.kernel, parts.initramfs)
+        content = configuration + b"".join(p.read_bytes() for p in whole)
+        files.write(target, content)
+
+    def fake_sign(source: Path, target: Path, _: securekeys.Keys) -> None:
+        signed.append(target.name)
+        files.write(target, source.read_bytes() + b" signed")
+
+    def fake_find(roots: tuple[Path, ...]) -> dict[str, Path]:
+        assert roots[-1] == Path("/")
+        return {"snponly.efi": roots[0] / "snponly"}
+
+    monkeypatch.setattr(unified, "build", fake_build)
+    monkeypatch.setattr(unified, "read", lambda _: None)
+    monkeypatch.setattr(unified, "check_tools", lambda _: None)
+    monkeypatch.setattr(securekeys, "sign_image", fake_sign)
+    monkeypatch.setattr(firststage, "find", fake_find)
+    return signed
+
+
+@pytest.mark.usefixtures("tools")
+def test_images_have_the_initramfs_that_knows_its_release(
+    state: State, tree: Path, efi: list[str]
+) -> None:
+    put(tree, "boot/xen-4.19.efi", b"xen.efi ")
+    made = build.build(state, with_images(tree), QUIET)
+    assert made == state.release("r1")
+    assert made.images == tuple(one.image for one in IMAGES)
+    folder = state.release_folder("r1")
+    content = (folder / "unified-base").read_bytes()
+    assert content.startswith(b"onexen.efi kernel 6.12.10")
+    assert content.endswith((folder / "initramfs").read_bytes())
+    found = made.of_image(made.images[1])
+    assert (found.name, len(found.digests)) == ("unified-large", 1)
+    assert efi == []
+    assert [a for a in made.artifacts if a.role is Role.LOADER] == []
+
+
+@pytest.mark.usefixtures("tools")
+def test_with_secure_boot_keys_images_and_loader_are_signed(
+    state: State, tree: Path, efi: list[str]
+) -> None:
+    put(tree, "boot/xen-4.19.efi", b"xen.efi ")
+    put(tree, "snponly", b"ipxe")
+    place = files.make_folder(securekeys.folder(state))
+    for name in ("db.key", "db.pem"):
+        files.write(place / name, b"x")
+    made = build.build(state, with_images(tree), QUIET)
+    assert efi == ["unified-base", "unified-large", "snponly.efi"]
+    (loader,) = [a for a in made.artifacts if a.role is Role.LOADER]
+    assert (loader.name, loader.size) == ("snponly.efi", len(b"ipxe signed"))
+    folder = state.release_folder("r1")
+    assert (folder / "unified-base").read_bytes().endswith(b" signed")
+    assert not (folder / "work").exists()
+
+
+@pytest.mark.usefixtures("tools", "efi")
+def test_without_xen_efi_or_a_site_there_are_no_images(
+    state: State, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = Reporter()
+    made = build.build(state, with_images(tree), loud)
+    assert made.images == ()
+    assert "has no xen-VERSION.efi in /boot" in capsys.readouterr().err
+    put(tree, "boot/xen-4.19.efi", b"xen.efi ")
+    made = build.build(state, order(tree, "r2"), loud)
+    assert made.images == ()
+    assert "no site with a client yet" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tools", "efi")
+def test_a_missing_tool_is_missed_before_dracut_runs(
+    state: State, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise SysPxeError("the program 'objcopy' is not installed")
+
+    put(tree, "boot/xen-4.19.efi", b"xen.efi ")
+    monkeypatch.setattr(unified, "check_tools", fail)
+    monkeypatch.setattr(initramfs, "build", None)
+    with pytest.raises(SysPxeError, match="objcopy"):
+        build.build(state, with_images(tree), QUIET)
+    assert left_over(state) == []

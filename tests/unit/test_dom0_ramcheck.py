@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sys_pxe import files, site
+from sys_pxe import files, plan, site
 from sys_pxe.dom0 import (
     build,
     channels,
@@ -249,3 +249,15 @@ def test_a_profile_whose_qubes_the_release_lacks_is_named() -> None:
     assert "build a release" in line
     fine = {"stable": documents.with_set(documents.release(), ("work",))}
     assert not ramcheck.lacking_sets(a_site(with_qubes), fine)
+
+
+def test_options_that_changed_since_the_build_are_named() -> None:
+    found = a_site(SITE)
+    digest = plan.options_digest(plan.settings(found, "office"))
+    fine = documents.with_image(documents.release(), digest)
+    assert ramcheck.lacking_sets(found, {"stable": fine}) == []
+    old = documents.with_image(documents.release(), documents.sha("old"))
+    (line,) = ramcheck.lacking_sets(found, {"stable": old})
+    assert "no unified image with the options of profile office" in line
+    # a release that was built for BIOS alone does not warn at every call
+    assert ramcheck.lacking_sets(found, {"stable": documents.release()}) == []

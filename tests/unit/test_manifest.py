@@ -166,6 +166,35 @@ def test_two_sets_are_in_order_and_differ_in_their_qubes() -> None:
         manifest.parse(manifest.write(backwards))
 
 
+IMAGE = documents.with_image(documents.release(), documents.sha("options"))
+LINE = f"options base {documents.sha('options')}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (LINE, "", "unified-base of role unified is missing, or has no line"),
+        (LINE, LINE.replace("base", "other"), "the artifact unified-base of"),
+        (LINE, LINE.replace("base", "../x"), "is not a name"),
+        (LINE, LINE.replace("base ", "base x"), "not a SHA-256 digest"),
+        (LINE, LINE + LINE, "lines of options, in order, each once"),
+        (LINE, LINE + LINE.replace("base", "c"), "two images have the same"),
+        ("unified unified-base", "unified unified", "artifact unified of role"),
+    ],
+)
+def test_an_image_has_its_artifact_and_its_options(
+    old: str, new: str, message: str
+) -> None:
+    text = manifest.write(IMAGE)
+    assert manifest.parse(text) == IMAGE
+    changed = text.replace(old.encode(), new.encode())
+    assert changed != text
+    with pytest.raises(InvalidInput) as caught:
+        manifest.parse(changed)
+    # "unified" comes before "unified-base", so the first wrong one is named
+    assert message in caught.value.message
+
+
 def test_a_set_has_its_artifacts() -> None:
     value = documents.with_set(documents.release(), ("work",))
     found = value.of_set(value.sets[0], Role.VOLUMES)

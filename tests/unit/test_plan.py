@@ -131,3 +131,54 @@ def test_a_release_without_a_kernel_boots_nothing() -> None:
     wrong = replace(release, artifacts=release.artifacts[:1])
     with pytest.raises(InvalidInput, match="0 artifacts of role kernel"):
         plan.boot_files(wrong)
+
+
+def test_the_options_in_an_image_are_those_of_the_plan() -> None:
+    found = plan.settings(a_site(), "kiosk")
+    text = plan.xen_cfg(found).decode("ascii")
+    assert "\noptions=dom0_mem=3072M,max:3072M loglvl=all\n" in text
+    assert f"\nkernel=vmlinuz {' '.join(found.all_kernel_options)}\n" in text
+    assert "\nramdisk=initramfs\n" in text
+    # what differs between clients is not in it: it would need a signature each
+    assert "192.0.2" not in text and "kiosk" not in text
+
+
+def test_the_image_of_a_profile_is_the_one_with_its_options() -> None:
+    found = plan.settings(a_site(), "base")
+    other = plan.settings(a_site(), "kiosk")
+    digest = plan.options_digest(found)
+    release = documents.with_image(documents.release(), digest)
+    image = plan.unified(found, release)
+    assert image is not None and image.name == "unified-base"
+    # neither name nor channel nor qubes are options
+    twin = replace(found, profile="twin", channel="testing", qubes=())
+    assert plan.unified(twin, release) == image
+    assert plan.unified(other, release) is None
+    assert plan.unified(replace(found, dom0_mib=2049), release) is None
+    with pytest.raises(InvalidInput, match="no unified image") as caught:
+        plan.check_unified(other, release)
+    assert "build a release" in caught.value.hint
+
+
+def test_a_client_gets_the_image_of_its_profile() -> None:
+    digest = plan.options_digest(plan.settings(a_site(), "base"))
+    release = documents.with_image(documents.release(), digest)
+    active = {"stable": release, "testing": release}
+    kiosk, base = plan.all_plans(a_site(), active)
+    assert base.boot and base.boot.unified == documents.sha("unified-base 0")
+    assert kiosk.boot and kiosk.boot.unified is None
+
+
+def test_an_image_of_two_chunks_is_refused_whoever_asks() -> None:
+    release = documents.with_image(documents.release(), documents.sha("x"))
+    wrong = replace(
+        release,
+        artifacts=tuple(
+            documents.artifact(a.role, a.name, 600, 300)
+            if a.role is Role.UNIFIED
+            else a
+            for a in release.artifacts
+        ),
+    )
+    with pytest.raises(InvalidInput, match="unified-base has 2 chunks"):
+        plan.boot_files(wrong)
