@@ -33,7 +33,9 @@ class Hardware:
 
     ``disks`` are raw images that it should leave alone; ``disk_device`` is
     their QEMU device (ide-hd, virtio-blk-pci, nvme). ``firmware`` are the
-    options that put another firmware in SeaBIOS' place.
+    options that put another firmware in SeaBIOS' place (see lab.uefi),
+    ``nic_options`` more of QEMU's for the network card, such as ``romfile=``:
+    without the iPXE that QEMU's cards bring.
     """
 
     mac: str
@@ -42,6 +44,7 @@ class Hardware:
     board: str = "pc"
     cpu: str = "Nehalem"
     nic: str = "e1000"
+    nic_options: tuple[str, ...] = ()
     more_nics: tuple[str, ...] = ()
     disks: tuple[Path, ...] = ()
     disk_device: str = "ide-hd"
@@ -76,7 +79,8 @@ def qemu_argv(
           f"logfile={serial_log},logappend=on"),
         *("-serial", "chardev:serial"),
         *("-netdev", f"tap,id=lan,ifname={tap},script=no,downscript=no"),
-        *("-device", f"{hardware.nic},netdev=lan,mac={hardware.mac}"),
+        *("-device", ",".join((hardware.nic, "netdev=lan",
+          f"mac={hardware.mac}", *hardware.nic_options))),
     ]  # fmt: skip
     for nic in hardware.more_nics:
         argv += ["-device", f"{nic},romfile="]

@@ -14,10 +14,12 @@ BUILD = Path(__file__).resolve().parents[2] / "build"
 def world() -> Iterator[World]:
     with World(BUILD / "boot-tests", BUILD / "cache", print) as lab:
         lab.create_key()
+        lab.command("key", "create", "--secure-boot")
+        # first, as images for UEFI hold the options of its profiles
+        lab.write_site()
         lab.build("r1", lab.golden())
         lab.start_agent()
         lab.command("release", "push", "r1", shown=False)
-        lab.write_site()
         lab.command("site", "push")
         lab.command("channel", "set", "stable", "r1")
         yield lab

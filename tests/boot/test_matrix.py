@@ -1,0 +1,235 @@
+"""The boot matrix: each firmware and path to READY, or refused by whom it
+should be. ``build/matrix.json`` gets one object for each row."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sys_pxe import files, manifest, plan, run, signature, site
+from sys_pxe.dom0 import firststage, securekeys, unified
+from sys_pxe.dom0.state import State
+from sys_pxe.errors import SysPxeError
+from sys_pxe.lab import traffic, uefi
+from sys_pxe.lab.machine import Machine
+from sys_pxe.lab.world import BOOT_SECONDS, DESKS, IN_RAM, World
+
+BUILD = Path(__file__).resolve().parents[2] / "build"
+DESK = DESKS[0]
+TFTP_MAX = 2_000_000
+REFUSED_SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """``nic`` is QEMU's name; with ``rom`` the iPXE that QEMU's cards bring."""
+
+    firmware: str
+    path: str
+    secure_boot: bool
+    nic: str
+    rom: bool = False
+
+
+READY = (
+    Row("bios", "ipxe", False, "e1000", rom=True),
+    Row("uefi", "pxe", False, "virtio-net-pci"),
+    Row("uefi", "http", False, "virtio-net-pci"),
+    Row("uefi", "ipxe", False, "e1000e", rom=True),
+    Row("uefi", "pxe", True, "virtio-net-pci"),
+    Row("uefi", "http", True, "virtio-net-pci"),
+)
+SECURE = Row("uefi", "pxe", True, "virtio-net-pci")
+INSECURE = Row("uefi", "pxe", False, "virtio-net-pci")
+# iPXE asks the firmware to load the image; it passes on that it would not, the
+# older ones as a format that they do not know
+NOT_LOADED = r"Could not (select|boot): (Exec format error|Permission denied)"
+# what is wrong -> the link that refuses it, what is said then, and what the
+# same bytes do where nothing checks them
+REFUSED = {
+    "unsigned loader": (
+        "loader",
+        r"to load Boot.*Access Denied",
+        r"iPXE [0-9.]+",
+    ),
+    "changed image": ("image", NOT_LOADED, r"\(XEN\) Xen version"),
+    "image of another key": ("image", NOT_LOADED, r"\(XEN\) Xen version"),
+}
+
+
+def named(row: Row) -> str:
+    secure = "-secure" if row.secure_boot else ""
+    return f"{row.firmware}-{row.path}{secure}-{row.nic}"
+
+
+def record(found: dict[str, object]) -> None:
+    """Keep a row, in place of an earlier run's; runs may be of some rows."""
+    path = BUILD / "matrix.json"
+    before = json.loads(path.read_text("ascii")) if path.exists() else []
+    rows = [row for row in before if identity(row) != identity(found)]
+    text = json.dumps([*rows, found], indent=1) + "\n"
+    files.write(path, text.encode("ascii"))
+
+
+def identity(row: dict[str, object]) -> tuple[object, ...]:
+    keys = ("firmware", "path", "secure_boot", "nic", "wrong")
+    return tuple(row.get(key) for key in keys)
+
+
+def firmware(world: World, row: Row) -> tuple[str, ...]:
+    variables = world.folder / "variables.fd"
+    order = () if row.path != "http" else uefi.HTTP_ONLY
+    if not row.secure_boot:
+        return (*uefi.plain(variables), *order)
+    place = securekeys.exports(State(world.state))
+    keys = {
+        name: (place / f"{name}.esl").read_bytes() for name in securekeys.NAMES
+    }
+    return (*uefi.secure(variables, keys, int(time.time())), *order)
+
+
+@contextmanager
+def booting(world: World, row: Row) -> Iterator[Machine]:
+    """Switch a PC on that is as the row says."""
+    traffic.count(world.lan)
+    options = () if row.rom else ("romfile=",)
+    hardware: dict[str, object] = {"nic": row.nic, "nic_options": options}
+    if row.firmware == "uefi":
+        hardware["board"] = uefi.BOARD
+        hardware["nic_options"] = (*options, "bootindex=0")
+        hardware["firmware"] = firmware(world, row)
+    with world.machine(DESK, **hardware) as machine:
+        try:
+            yield machine
+        except BaseException:
+            # what failed is of interest, not that QEMU has ended over it
+            with suppress(SysPxeError):
+                machine.screenshot(world.folder / f"{named(row)}.png")
+            raise
+
+
+def result(
+    world: World, row: Row, seconds: float, refused_at: str | None = None
+) -> dict[str, object]:
+    sent = traffic.counted(world.lan)
+    return {
+        "firmware": row.firmware,
+        "path": row.path,
+        "secure_boot": row.secure_boot,
+        "nic": row.nic,
+        "ready": refused_at is None,
+        "refused_at": refused_at,
+        "seconds": round(seconds, 1),
+        "tftp_bytes": sent["tftp"],
+        "http_bytes": sent["http"],
+    }
+
+
+@pytest.mark.parametrize("row", READY, ids=named)
+def test_it_boots_to_the_login(world: World, row: Row) -> None:
+    with booting(world, row) as machine:
+        machine.wait_for(IN_RAM, BOOT_SECONDS)
+        seconds = machine.login(BOOT_SECONDS)
+        found = result(world, row, seconds)
+        command_line = machine.command("cat /proc/cmdline")
+        log = machine.command("dmesg | grep -ci 'secure boot enabled'; true")
+    record(found)
+    settings = plan.settings(signed_site(world), DESK.profile)
+    if row.firmware == "uefi":
+        # nothing but what the image holds: no server, no card
+        assert command_line.split() == list(settings.all_kernel_options)
+    assert (log.strip() != "0") == row.secure_boot
+    sent = found["tftp_bytes"]
+    assert isinstance(sent, int) and sent < TFTP_MAX
+    # by TFTP where the firmware knows no better, else not at all
+    assert (sent > 0) == (row.path == "pxe")
+    state = world.client_row(DESK)
+    assert (state["stage"], state["release"]) == ("handover", "r1")
+
+
+@pytest.mark.parametrize("wrong", list(REFUSED))
+def test_firmware_refuses_what_the_owner_did_not_sign(
+    world: World, wrong: str
+) -> None:
+    link, said, otherwise = REFUSED[wrong]
+    before = world.client_row(DESK)
+    with tampered(world, wrong):
+        with booting(world, SECURE) as machine:
+            seen = machine.wait_for(said, REFUSED_SECONDS)
+            found = result(world, SECURE, seen.seconds, link)
+            assert "(XEN)" not in machine.console.text
+            script = "this PC is" in machine.console.text
+        # it was the signature: the same bytes start without Secure Boot
+        with booting(world, INSECURE) as machine:
+            machine.wait_for(otherwise, REFUSED_SECONDS)
+    record({**found, "wrong": wrong})
+    # an unsigned loader never runs; a loader with the image refused has run
+    assert script == (link == "image")
+    # offered, and nothing was started: the last report is of an earlier boot
+    status = json.loads(world.command("status", "--json", shown=False))
+    assert DESK.name in [row["client"] for row in status["offered"]]
+    assert world.client_row(DESK) == before
+
+
+@contextmanager
+def tampered(world: World, wrong: str) -> Iterator[None]:
+    """Let the server hand out something else, as who has taken it over can."""
+    loader = world.agent_root / "tftp/snponly.efi"
+    image = world.agent_root / "chunks" / image_digest(world)
+    target = loader if wrong == "unsigned loader" else image
+    genuine = target.read_bytes()
+    try:
+        if target == loader:
+            plain = firststage.find((Path("/"),))["snponly.efi"]
+            files.write(target, plain.read_bytes())
+        elif wrong == "changed image":
+            files.write(target, changed(target))
+        else:
+            sign_by_another(world, target)
+        assert target.read_bytes() != genuine
+        yield
+    finally:
+        files.write(target, genuine)
+
+
+def changed(image: Path) -> bytes:
+    """Return an image with one byte of its initramfs changed."""
+    found = unified.read(image).find(".ramdisk")
+    assert found is not None
+    content = bytearray(image.read_bytes())
+    content[found.raw_offset + found.size // 2] ^= 1
+    return bytes(content)
+
+
+def sign_by_another(world: World, image: Path) -> None:
+    """Put another owner's signature in place of ours."""
+    other = State(world.folder / "other")
+    if securekeys.present(other) is None:
+        securekeys.create(other, int(time.time()))
+    keys = securekeys.present(other)
+    assert keys is not None
+    bare = world.folder / "bare.efi"
+    files.copy(image, bare)
+    run.run(["sbattach", "--remove", str(bare)])
+    securekeys.sign_image(bare, image, keys)
+
+
+def signed_site(world: World) -> site.Site:
+    text = signature.opened(
+        (world.agent_root / "site").read_bytes(),
+        world.agent_root / "key.pem",
+        "site",
+    )
+    return site.decode(text).site
+
+
+def image_digest(world: World) -> str:
+    release = State(world.state).release("r1")
+    settings = plan.settings(signed_site(world), DESK.profile)
+    found = plan.unified(settings, release)
+    assert found is not None and found.role is manifest.Role.UNIFIED
+    return found.digests[0]
