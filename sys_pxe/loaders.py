@@ -15,6 +15,15 @@ from sys_pxe.fields import Table
 BIOS = {"undionly": "undionly.kpxe", "ipxe": "ipxe.pxe"}
 UEFI = {"snponly": "snponly.efi", "ipxe": "ipxe.efi"}
 FILES = (*BIOS.values(), *UEFI.values())
+# Where distributions have them: Debian's folder, Fedora's; and under which
+# names. Fedora has no ipxe.pxe.
+FOLDERS = ("usr/lib/ipxe", "usr/share/ipxe")
+SPELLINGS = {
+    "undionly.kpxe": ("undionly.kpxe",),
+    "ipxe.pxe": ("ipxe.pxe",),
+    "snponly.efi": ("snponly.efi", "ipxe-snponly-x86_64.efi"),
+    "ipxe.efi": ("ipxe.efi", "ipxe-x86_64.efi"),
+}
 
 
 @dataclass(frozen=True)

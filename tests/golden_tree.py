@@ -62,3 +62,18 @@ def bootable(root: Path) -> Path:
     put(root, "boot/xen-4.19.gz", gzip.compress(b"xen"))
     put(root, f"lib/modules/{VERSION}/modules.dep", b"")
     return root
+
+
+def versions(root: Path) -> Path:
+    """Make a tree with two kernels and two Xens; the higher ones are newer."""
+    for version in ("6.12.9", "6.12.10"):
+        put(root, f"boot/vmlinuz-{version}", b"kernel " + version.encode())
+        put(root, f"lib/modules/{version}/modules.dep", b"x\n")
+    for version in ("4.9", "4.19"):
+        packed = gzip.compress(b"xen " + version.encode())
+        put(root, f"boot/xen-{version}.gz", packed)
+    (root / "boot/xen.gz").symlink_to("xen-4.9.gz")
+    (root / "boot/vmlinuz-9").symlink_to("vmlinuz-6.12.9")
+    put(root, "etc/hostname", b"dom0\n")
+    put(root, "usr/bin/true", b"x")
+    return root

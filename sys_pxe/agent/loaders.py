@@ -10,19 +10,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sys_pxe import files, names, run
+from sys_pxe import files, loaders, names, run
 from sys_pxe.agent.store import Store
 from sys_pxe.errors import SysPxeError
 
-# One folder per distribution that we know: Debian's, Fedora's.
-FOLDERS = ("/usr/lib/ipxe", "/usr/share/ipxe")
-# File in the TFTP folder -> its names in these folders. Fedora has no ipxe.pxe.
-SPELLINGS = {
-    "undionly.kpxe": ("undionly.kpxe",),
-    "ipxe.pxe": ("ipxe.pxe",),
-    "snponly.efi": ("snponly.efi", "ipxe-snponly-x86_64.efi"),
-    "ipxe.efi": ("ipxe.efi", "ipxe-x86_64.efi"),
-}
+FOLDERS = tuple(f"/{folder}" for folder in loaders.FOLDERS)
 # iPXE's own version, a text of its own in what is not compressed
 _OWN = re.compile(rb"\0([0-9]+\.[0-9]+\.[0-9]+(?:[+-][ -~]{1,60})?)\0")
 # where a loader is from that no package has
@@ -51,7 +43,7 @@ class Loader:
 def install(store: Store, folders: tuple[str, ...], log: Log) -> None:
     """Copy iPXE's first stages into the TFTP folder, and note which."""
     found = []
-    for name, spellings in SPELLINGS.items():
+    for name, spellings in loaders.SPELLINGS.items():
         sources = [Path(f, s) for f in folders for s in spellings]
         source = next((s for s in sources if s.is_file()), None)
         target = store.tftp / name

@@ -7,26 +7,20 @@ into the release as an artifact, so that it reaches the qube as all else does.
 
 from pathlib import Path
 
+from sys_pxe import loaders
 from sys_pxe.dom0 import securekeys, unified
 from sys_pxe.dom0.progress import Reporter
-
-# artifact -> its names in the folders: Debian's, Fedora's
-SPELLINGS = {
-    "ipxe.efi": ("ipxe.efi", "ipxe-x86_64.efi"),
-    "snponly.efi": ("snponly.efi", "ipxe-snponly-x86_64.efi"),
-}
-FOLDERS = ("usr/lib/ipxe", "usr/share/ipxe")
 
 
 def find(roots: tuple[Path, ...]) -> dict[str, Path]:
     """Return artifact -> file of the loaders in the first root that has it."""
     found = {}
-    for name, spellings in SPELLINGS.items():
+    for name in sorted(loaders.UEFI.values()):
         for path in (
             root / folder / spelling
             for root in roots
-            for folder in FOLDERS
-            for spelling in spellings
+            for folder in loaders.FOLDERS
+            for spelling in loaders.SPELLINGS[name]
         ):
             if path.is_file():
                 found[name] = path

@@ -54,7 +54,7 @@ def install(store: Store, *folders: Path) -> list[str]:
 
 
 def test_each_file_that_the_site_can_ask_for_is_looked_for() -> None:
-    assert tuple(loaders.SPELLINGS) == shared.FILES
+    assert tuple(shared.SPELLINGS) == shared.FILES
 
 
 def test_debians_files_are_served_under_their_names(

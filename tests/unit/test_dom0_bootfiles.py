@@ -7,29 +7,13 @@ import pytest
 
 from sys_pxe.dom0 import bootfiles
 from sys_pxe.errors import InvalidInput, SysPxeError
+from tests import golden_tree
+from tests.golden_tree import put
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree with two kernels and two Xens; the higher ones are newer."""
-    root = tmp_path / "tree"
-    for version in ("6.12.9", "6.12.10"):
-        put(root, f"boot/vmlinuz-{version}", b"kernel " + version.encode())
-        put(root, f"lib/modules/{version}/modules.dep", b"x\n")
-    for version in ("4.9", "4.19"):
-        packed = gzip.compress(b"xen " + version.encode())
-        put(root, f"boot/xen-{version}.gz", packed)
-    (root / "boot/xen.gz").symlink_to("xen-4.9.gz")
-    (root / "boot/vmlinuz-9").symlink_to("vmlinuz-6.12.9")
-    put(root, "etc/hostname", b"dom0\n")
-    put(root, "usr/bin/true", b"x")
-    return root
-
-
-def put(root: Path, name: str, content: bytes) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    return golden_tree.versions(tmp_path / "tree")
 
 
 def test_the_newest_xen_and_kernel_are_taken(tree: Path) -> None:

@@ -1,6 +1,5 @@
 """What goes into a release: boot files, chunks, and what is refused."""
 
-import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,9 @@ from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.state import State
 from sys_pxe.errors import Busy, InvalidInput, SysPxeError, UsageError
 from sys_pxe.manifest import QubeSet, Role
+from tests import golden_tree
 from tests.dom0_world import DAY, NOW, QUIET, new_state
+from tests.golden_tree import put
 
 
 @pytest.fixture
@@ -35,25 +36,7 @@ def state(tmp_path: Path) -> State:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree with two kernels and two Xens; the higher ones are newer."""
-    root = tmp_path / "tree"
-    for version in ("6.12.9", "6.12.10"):
-        put(root, f"boot/vmlinuz-{version}", b"kernel " + version.encode())
-        put(root, f"lib/modules/{version}/modules.dep", b"x\n")
-    for version in ("4.9", "4.19"):
-        packed = gzip.compress(b"xen " + version.encode())
-        put(root, f"boot/xen-{version}.gz", packed)
-    (root / "boot/xen.gz").symlink_to("xen-4.9.gz")
-    (root / "boot/vmlinuz-9").symlink_to("vmlinuz-6.12.9")
-    put(root, "etc/hostname", b"dom0\n")
-    put(root, "usr/bin/true", b"x")
-    return root
-
-
-def put(root: Path, name: str, content: bytes) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    return golden_tree.versions(tmp_path / "tree")
 
 
 @pytest.fixture
