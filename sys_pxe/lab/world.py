@@ -96,6 +96,9 @@ def site_data(
                         # without BPF LSM: systemd reads all type data of
                         # the kernel for it, half a minute under emulation
                         "lsm=landlock,lockdown,yama,integrity",
+                        # a busy machine emulates slowly: the console's
+                        # device may come after the usual 90 s
+                        "systemd.default_device_timeout_sec=600",
                     ],
                 },
             },

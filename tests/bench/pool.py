@@ -41,7 +41,7 @@ SEED = tuple(
 )
 IMAGE_MIB, ROOT_MIB, CODE_MIB = 2048, 1024, 64
 RAM_MIB = 3584
-PACKAGES = ("xfsprogs",)
+PACKAGES = ("xfsprogs", "squashfs-tools")
 CODE = "opt/sys-pxe"
 GUEST = "tests/bench/pool_guest.py"
 INITRAMFS = "boot/initramfs-of-the-bench"
@@ -154,7 +154,7 @@ def make_artifacts(folder: Path, golden_tree: Path) -> None:
 
 
 def make_system(folder: Path, golden_tree: Path) -> None:
-    """Make the machine's root, with mkfs.xfs, its kernel and initramfs."""
+    """Make the root with the peers' tools, its kernel and initramfs."""
     say("the machine's root and its initramfs")
     sources = f"deb {mirror.debian_mirror()} {mirror.suite()} main\n"
     changes = {
@@ -329,7 +329,7 @@ def table(found: dict[str, Found]) -> list[rows.Row]:
         *against("artifacts in RAM to ready", "s", found,
                  lambda f: f["large"]["seconds"], READY_AIMS),
         *against("the same, small template", "s", found,
-                 lambda f: f["small"]["seconds"], READY_AIMS),
+                 lambda f: f["small"]["seconds"], {}),
         *against("sequential read, cold", "MiB/s", found,
                  lambda f: [r["sequential"] for r in f["reads"]],
                  SEQUENTIAL_AIMS, more_is_better=True),

@@ -50,8 +50,8 @@ def test_a_good_release_arrives_whole_and_is_reported(room: Room) -> None:
     whole = b"".join(room.release.chunks[d] for d in root.digests)
     assert (room.folder / "copy").read_bytes() == whole
     steps = [e.stage for e in report.read_events(room.store.database)]
-    assert steps[-6:] == [
-        *("network", "manifest", "ram", "fetch", "root", "handover")
+    assert steps[-7:] == [
+        *("network", "manifest", "ram", "fetch", "root", "pool", "handover")
     ]
     assert got.told.client == "desk-01"
 

@@ -26,7 +26,11 @@ PARTS = {
     AGENT: {"", "render", "agent"},
     ADMIN: {"", "render", "dom0"},
 }
-PROGRAMS = {"usr/bin/sys-pxe", f"{LIBRARY}/dracut/90sys-pxe/sys-pxe-client"}
+PROGRAMS = {
+    "usr/bin/sys-pxe",
+    f"{LIBRARY}/dracut/90sys-pxe/sys-pxe-client",
+    f"{LIBRARY}/sys_pxe/client/files/sys-pxe-watch",
+}
 
 
 @pytest.fixture(scope="module")
