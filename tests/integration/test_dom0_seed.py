@@ -1,8 +1,8 @@
 """The seed: a real btrfs that holds what its sources held, and no more."""
 
 import os
-import re
 import random
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
