@@ -26,6 +26,8 @@ _ESCAPE = re.compile(
     r"|[ -/]+[0-~]|[0-Z\\`-~])"
 )
 _ESCAPE_MAX = 256
+# a driver or Xen may say something right behind the prompt
+_PROMPT = r"[#$] *((\[ *[0-9]+\.|\(XEN\) ).*)?$"
 _XEN_LINE = re.compile(r"\(XEN\) [^\n]*\n")
 _DROPPED = dict.fromkeys([*range(9), *range(11, 32), 127])
 
@@ -135,7 +137,7 @@ class Console:
         """
         asked = self.wait_for(r"login:", timeout, after)
         self.send("root\n")
-        prompt = self.wait_for(r"[#$] *$", timeout, asked.match.end())
+        prompt = self.wait_for(_PROMPT, timeout, asked.match.end())
         # no echo, no line breaks, no kernel messages between the answers
         self.command("stty -echo cols 500; dmesg -n 1; export TERM=dumb", 60)
         return prompt.seconds

@@ -154,3 +154,24 @@ def test_login_types_root_and_waits_for_the_prompt(
     finally:
         run.stop(child)
         console.close()
+
+
+@pytest.mark.parametrize(
+    "noise",
+    ["[  105.719310] SCSI subsystem initialized", "(XEN) uart interrupt"],
+)
+def test_a_prompt_counts_when_a_driver_or_xen_speaks_behind_it(
+    shell: Console, noise: str
+) -> None:
+    # no space between, as a kernel that writes to the same line
+    shell.send(
+        "echo 'dom0 login: '; read name; echo 'Linux #1 SMP'; "
+        f"printf '# {noise}\\n'\n"
+    )
+    assert 0 < shell.login(10) < 10
+
+
+def test_other_words_behind_a_hash_are_no_prompt(shell: Console) -> None:
+    shell.send("echo 'dom0 login: '; read name; echo 'Linux #1 SMP x'\n")
+    with pytest.raises(SysPxeError, match="did not come"):
+        shell.login(1)
