@@ -21,8 +21,6 @@ from sys_pxe.errors import InvalidInput, SysPxeError
 MIB = 1 << 20
 QUIET = Reporter(quiet=True)
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
 
 def loops() -> list[str]:
     return run.run(["losetup", "--all"]).stdout.decode().splitlines()
