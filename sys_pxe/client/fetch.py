@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import groupby
 
 from sys_pxe.errors import SysPxeError, VerificationError
 from sys_pxe.manifest import Artifact, Chunk
@@ -33,7 +34,9 @@ PAUSE = 1.0
 DAMAGED_MAX = 3
 # Small enough for the cache, large enough to let the other workers run.
 _STEP = 256 << 10
-_ZEROS = bytes(_STEP)
+# what tmpfs keeps or leaves out
+_PAGE = 4096
+_ZEROS = bytes(_PAGE)
 
 Server = tuple[str, int]
 
@@ -160,9 +163,11 @@ def _work(
     buffer = memoryview(bytearray(_STEP))
 
     def keep(at: int, part: memoryview, again: bool) -> None:
-        # zeros stay holes, unless the place was written to before
-        if again or not _zeros(part):
+        if again:
+            # zeros too: the place was written to before
             _write(target, at, part)
+        else:
+            write_sparse(target, at, part)
 
     while not stop.is_set():
         try:
@@ -178,9 +183,24 @@ def _work(
     connection.close()
 
 
-def _zeros(part: memoryview) -> bool:
-    """Return whether a part has zeros only; most are told by their start."""
-    return not any(part[:32]) and part.tobytes() == _ZEROS[: len(part)]
+def write_sparse(target: FileIO, at: int, part: memoryview) -> None:
+    """Write a part to ``at``, but leave its pages of zeros holes.
+
+    Raises SysPxeError where nothing can be written.
+    """
+    data = part.tobytes()
+    if _ZEROS not in data:
+        _write(target, at, part)
+        return
+
+    def empty_at(first: int) -> bool:
+        return _ZEROS.startswith(data[first : first + _PAGE])
+
+    for empty, run in groupby(range(0, len(data), _PAGE), empty_at):
+        if not empty:
+            first, *more = run
+            last = more[-1] if more else first
+            _write(target, at + first, part[first : last + _PAGE])
 
 
 def _write(target: FileIO, at: int, part: memoryview) -> None:

@@ -126,7 +126,7 @@ class Gauge:
         return {"ram": now - self._used, "known": known, **found}
 
 
-def load(kind: str, size: str, zeros_are_holes: bool = True) -> Path:
+def load(kind: str, size: str) -> Path:
     """Copy an artifact into RAM, as the client fetches it."""
     target = RAM / f"{kind}-{size}"
     with (
@@ -139,9 +139,7 @@ def load(kind: str, size: str, zeros_are_holes: bool = True) -> Path:
         buffer = memoryview(bytearray(fetch._STEP))
         at = 0
         while count := source.readinto(buffer):
-            part = buffer[:count]
-            if not (zeros_are_holes and fetch._zeros(part)):
-                fetch._write(made, at, part)
+            fetch.write_sparse(made, at, buffer[:count])
             at += count
     return target
 

@@ -59,6 +59,28 @@ def test_zeros_take_no_room_and_whole_chunks_of_them_are_not_fetched(
     assert progress.done == ARTIFACT.size
 
 
+@pytest.mark.parametrize(
+    ("before", "pages"),
+    [
+        (b"", 0),
+        (b"\1", 1),
+        (bytes(4096) + b"\1", 1),
+        (b"\1" * 4097 + bytes(9999) + b"\2", 3),
+        (bytes(4095) + b"\1" + bytes(4096) + b"\2" * 8192, 3),
+    ],
+)
+def test_pages_of_zeros_take_no_room(
+    target: FileIO, before: bytes, pages: int
+) -> None:
+    # not a whole number of pages
+    content = before + bytes(20_000)
+    fetch.write_sparse(target, 3 * 4096, memoryview(bytearray(content)))
+    assert target.readall() == bytes(3 * 4096) + content + bytes(
+        ARTIFACT.size - 3 * 4096 - len(content)
+    )
+    assert os.fstat(target.fileno()).st_blocks * 512 == pages * 4096
+
+
 def test_an_artifact_of_zeros_needs_no_server(target: FileIO) -> None:
     zeros = hashlib.sha256(bytes(STEP)).hexdigest()
     empty = replace(ARTIFACT, digests=(zeros,) * 3)
