@@ -19,6 +19,7 @@ from sys_pxe.dom0 import seed, seed_fill, squash
 from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.volumes import Item
 from tests.bench import rows
+from tests.bench.sources import some_files
 
 MIB = 1 << 20
 LEVEL = int(os.environ.get("SYS_PXE_BENCH_LEVEL", squash.DEFAULT_LEVEL))
@@ -41,30 +42,14 @@ class Made:
     size: float
 
 
-def some_files(limit: int) -> Iterator[Path]:
-    """Yield files of this machine's /usr, the same ones each time."""
-    left = limit // len(FROM)
-    for top in FROM:
-        for folder, folders, names in os.walk(top):
-            folders.sort()
-            for name in sorted(names):
-                path = Path(folder) / name
-                if path.is_symlink() or not path.is_file():
-                    continue
-                left -= path.stat().st_size
-                if left < 0:
-                    break
-                yield path
-        left = max(left, 0) + limit // len(FROM)
-
-
 def make_sources(folder: Path) -> list[Path]:
     """Make an ext4 image and a clone of it with some changed files."""
     tree = folder / "tree"
-    for path in some_files(SOURCE_MIB * MIB):
-        target = tree / path.relative_to("/")
-        files.make_folder(target.parent)
-        shutil.copyfile(path, target)
+    for top in FROM:
+        for path in some_files(top, SOURCE_MIB * MIB // len(FROM)):
+            target = tree / path.relative_to("/")
+            files.make_folder(target.parent)
+            shutil.copyfile(path, target)
     image, clone = folder / "debian.img", folder / "clone.img"
     files.new_sparse(image, IMAGE_SIZE).close()
     run.run(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(image)])

@@ -9,7 +9,6 @@ client fetches: the seed, or a squashfs of the same image at the same level.
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -27,12 +26,14 @@ from sys_pxe.errors import SysPxeError
 from sys_pxe.lab import golden, mirror, qube
 from sys_pxe.lab.machine import Hardware, Machine
 from sys_pxe.lab.network import Lan
-from tests.bench import pool_guest, rows
+from tests.bench import pool_guest, rows, sources
 
 MIB = 1 << 20
 BUILD = rows.FOLDER.parent
 REPOSITORY = BUILD.parent
-# all of the golden image's /usr and some of this machine's, in MiB
+# the golden image's /usr without what dom0 gives a qube: the kernel's modules
+LEFT_OUT = "usr/lib/modules"
+# and some of this machine's, in MiB
 MORE = {"bin": 70, "lib/x86_64-linux-gnu": 80, "share": 80}
 SMALL = "usr/bin"
 # what a seed looks like is theirs to say
@@ -98,20 +99,6 @@ def cached(name: str, recipe: object, make: Callable[[Path], None]) -> Path:
     return target
 
 
-def some_files(top: Path, limit: int) -> Iterator[Path]:
-    """Yield files below a folder, the same ones each time."""
-    for folder, folders, names in os.walk(top):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder) / name
-            if path.is_symlink() or not path.is_file():
-                continue
-            limit -= path.stat().st_size
-            if limit < 0:
-                return
-            yield path
-
-
 def image(path: Path, tree: Path) -> None:
     """Make the image of a template: nothing in it is filled in later."""
     full = path.with_suffix(".full")
@@ -128,8 +115,9 @@ def make_artifacts(folder: Path, golden_tree: Path) -> None:
     say("the templates: images, seeds, squashfs")
     tree = files.make_folder(folder / "tree")
     run.run(["cp", "-a", str(golden_tree / "usr"), str(tree)])
+    files.remove(tree / LEFT_OUT)
     for name, mib in MORE.items():
-        for path in some_files(Path("/usr") / name, mib * MIB):
+        for path in sources.some_files(Path("/usr") / name, mib * MIB):
             target = tree / "more" / path.relative_to("/")
             files.make_folder(target.parent)
             shutil.copy(path, target)
@@ -156,9 +144,9 @@ def make_artifacts(folder: Path, golden_tree: Path) -> None:
 def make_system(folder: Path, golden_tree: Path) -> None:
     """Make the root with the peers' tools, its kernel and initramfs."""
     say("the machine's root and its initramfs")
-    sources = f"deb {mirror.debian_mirror()} {mirror.suite()} main\n"
+    archive = f"deb {mirror.debian_mirror()} {mirror.suite()} main\n"
     changes = {
-        "etc/apt/sources.list": sources.encode("ascii"),
+        "etc/apt/sources.list": archive.encode("ascii"),
         "etc/resolv.conf": Path("/etc/resolv.conf").read_bytes(),
     }
     with golden.variant(golden_tree, "pool-bench", changes) as tree:
@@ -205,7 +193,15 @@ def guest(folder: Path) -> Iterator[Machine]:
     writers = [(REPOSITORY / name).read_bytes() for name in SEED]
     made = cached(
         "pool-artifacts",
-        (tree.name, writers, MORE, SMALL, IMAGE_MIB, pool_guest.TEMPLATE),
+        (
+            tree.name,
+            writers,
+            LEFT_OUT,
+            MORE,
+            SMALL,
+            IMAGE_MIB,
+            pool_guest.TEMPLATE,
+        ),
         lambda place: make_artifacts(place, tree),
     )
     system = cached(
