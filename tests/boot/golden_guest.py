@@ -5,6 +5,7 @@ all else is called in a chroot there, so that / is a thin volume, as in dom0.
 Each call writes one line of JSON.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -14,7 +15,9 @@ import time
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
+from xml.etree import ElementTree
 
+from sys_pxe.client import store
 from sys_pxe.dom0 import lvm, mounts, source, volumes
 from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.volumes import Volume
@@ -24,6 +27,8 @@ MIB = 1 << 20
 VG = "qubes_dom0"
 ROOT = Path("/dom0")
 WORK = Path("/var/tmp/work")
+STORE = Path("/var/lib/qubes")
+STATE = Path("/var/lib/sys-pxe")
 SIZE = 64 * MIB
 BLOCK = 4096
 
@@ -51,7 +56,7 @@ def fill(device: Path, text: str) -> None:
 def setup(root_mib: str, disk: str, copy: str, xfs: str) -> object:
     """Make the volumes; ``copy`` and ``xfs`` are disks with file systems."""
     sh("vgcreate", "-q", VG, disk)
-    for pool, mib in (("root-pool", 1800), ("vm-pool", 400)):
+    for pool, mib in (("root-pool", 2200), ("vm-pool", 500)):
         sh(*("lvcreate", "-q", "--type", "thin-pool", "-L", f"{mib}m"),
            *("-n", pool, VG))  # fmt: skip
     root = thin("root", "root-pool", int(root_mib))
@@ -59,11 +64,12 @@ def setup(root_mib: str, disk: str, copy: str, xfs: str) -> object:
     for taken, made in ((copy, root), (xfs, other)):
         sh("dd", f"if={taken}", f"of={made}", "bs=1M", "conv=sparse,fsync",
            "status=none")  # fmt: skip
-    sh("lvcreate", "-q", "-L", "16m", "-n", "boot", VG)
+    sh("lvcreate", "-q", "-L", "96m", "-n", "boot", VG)
     sh("mke2fs", "-q", "-t", "ext4", f"/dev/{VG}/boot")
     ROOT.mkdir()
     sh("mount", str(root), str(ROOT))
     sh("mount", f"/dev/{VG}/boot", str(ROOT / "boot"))
+    sh("cp", "--archive", "/boot/.", str(ROOT / "boot"))
     (ROOT / "boot/kernel").write_text("a boot file")
     for name in ("dev", "proc", "sys", "run"):
         sh("mount", "--rbind", f"/{name}", str(ROOT / name))
@@ -234,8 +240,81 @@ def ended(number: str) -> object:
     }
 
 
+def move_to_lvm() -> None:
+    """Put the qubes' images into thin volumes, as Qubes' installer does."""
+    document = ElementTree.parse(STORE / "qubes.xml")
+    for pool in document.iterfind("pools/pool[@driver='file-reflink']"):
+        name = pool.attrib["name"]
+        pool.attrib.clear()
+        pool.attrib.update(name=name, driver="lvm_thin", volume_group=VG,
+                           thin_pool="vm-pool")  # fmt: skip
+    for one in document.iterfind(".//volume[@pool='varlibqubes']"):
+        image = STORE / f"{one.attrib['vid']}.img"
+        for key in {"vid", "source"}.intersection(one.attrib):
+            _, qube, kind = one.attrib[key].split("/")
+            one.attrib[key] = f"{VG}/vm-{qube}-{kind}"
+        if image.exists():
+            size = image.stat().st_size // MIB
+            made = thin(one.attrib["vid"].split("/")[1], "vm-pool", size)
+            sh("dd", f"if={image}", f"of={made}", "bs=1M", "status=none",
+               "conv=sparse,fsync")  # fmt: skip
+            image.unlink()
+    document.write(STORE / "qubes.xml")
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def release(qubes_set: str, template_name: str, qube: str) -> object:
+    """Build a release from this dom0 by the command, and look into it."""
+    move_to_lvm()
+    command = [sys.executable, "-m", "sys_pxe.dom0"]
+    sh(*command, "key", "create")
+    built = subprocess.run(
+        [*command, "release", "build", "l1", "--compression", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        text=True,
+    )
+    found = {
+        "status": built.returncode,
+        "said": built.stdout[-3000:],
+        "after_lvs": lvs(),
+        "loops": sh("losetup", "--list", "--noheadings"),
+        "building": [p.name for p in (STATE / "releases").glob(".*")],
+    }
+    if built.returncode:
+        return found
+    made = STATE / "releases/l1"
+    place = Path("/mnt/seed")
+    place.mkdir()
+    sh("mount", "-o", "loop,ro", str(made / f"volumes-{qubes_set}"), str(place))
+    wanted = {
+        f"vm-templates/{template_name}/root.img": f"vm-{template_name}-root",
+        f"appvms/{qube}/private.img": f"vm-{qube}-private",
+    }
+    found["same"] = [
+        digest(place / image) == digest(Path("/dev", VG, volume))
+        for image, volume in wanted.items()
+    ]
+    sh("umount", str(place))
+    listed = sh("unsquashfs", "-l", str(made / "dom0-root")).splitlines()
+    found["root"] = [
+        name for name in (f"squashfs-root/{path}" for path in (
+            "usr/bin/bash", "etc/hostname", "mnt/other/lost+found",
+            "var/lib/sys-pxe/key", "var/lib/qubes/qubes.xml"))
+        if name in listed
+    ]  # fmt: skip
+    found["xml"] = store.read(made / f"qubes-{qubes_set}").xml
+    return found
+
+
 ACTIONS = {
-    f.__name__: f for f in (setup, view, template, refusals, hold, ended)
+    f.__name__: f
+    for f in (setup, view, template, refusals, hold, ended, release)
 }
 
 if __name__ == "__main__":
