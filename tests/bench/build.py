@@ -24,7 +24,7 @@ from tests.bench.sources import some_files
 MIB = 1 << 20
 LEVEL = int(os.environ.get("SYS_PXE_BENCH_LEVEL", squash.DEFAULT_LEVEL))
 # at level 15 two cores compress some 10 to 20 MiB a second
-SOURCE_MIB = int(os.environ.get("SYS_PXE_BENCH_MIB", "100"))
+SOURCE_MIB = int(os.environ.get("SYS_PXE_BENCH_MIB", "300"))
 ROUNDS = 3
 AIM = 0.95
 FROM = tuple(

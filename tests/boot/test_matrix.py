@@ -4,7 +4,7 @@ should be. ``build/matrix.json`` gets one object for each row."""
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sys_pxe import files, manifest, plan, run, signature, site
 from sys_pxe.dom0 import firststage, securekeys, unified
 from sys_pxe.dom0.state import State
 from sys_pxe.errors import SysPxeError
-from sys_pxe.lab import traffic, uefi
+from sys_pxe.lab import rom, traffic, uefi
 from sys_pxe.lab.machine import Machine
 from sys_pxe.lab.world import BOOT_SECONDS, DESKS, IN_RAM, World
 
@@ -26,7 +26,10 @@ REFUSED_SECONDS = 240.0
 
 @dataclass(frozen=True)
 class Row:
-    """``nic`` is QEMU's name; with ``rom`` the iPXE that QEMU's cards bring."""
+    """``nic`` is QEMU's name; with ``rom`` the iPXE that QEMU's cards bring.
+
+    In the path "pxe" such a ROM stands for one that is not iPXE.
+    """
 
     firmware: str
     path: str
@@ -36,6 +39,7 @@ class Row:
 
 
 READY = (
+    Row("bios", "pxe", False, "rtl8139", rom=True),
     Row("bios", "ipxe", False, "e1000", rom=True),
     Row("uefi", "pxe", False, "virtio-net-pci"),
     Row("uefi", "http", False, "virtio-net-pci"),
@@ -102,7 +106,11 @@ def booting(world: World, row: Row) -> Iterator[Machine]:
         hardware["board"] = uefi.BOARD
         hardware["nic_options"] = (*options, "bootindex=0")
         hardware["firmware"] = firmware(world, row)
-    with world.machine(DESK, **hardware) as machine:
+    machine = world.machine(DESK, **hardware)
+    with ExitStack() as stack:
+        if row.rom and row.path == "pxe":
+            stack.enter_context(rom.plain(world.lan, machine.tap))
+        stack.enter_context(machine)
         try:
             yield machine
         except BaseException:
