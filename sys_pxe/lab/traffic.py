@@ -1,4 +1,4 @@
-"""How many bytes the lab's server sent, by protocol: counters of nftables."""
+"""What the lab's server sent and was asked, in bytes: counters of nftables."""
 
 import json
 
@@ -11,6 +11,11 @@ _RULES = f"""
 table inet {TABLE} {{
     counter tftp {{ }}
     counter http {{ }}
+    counter dhcp {{ }}
+    chain asked {{
+        type filter hook input priority 0;
+        udp dport 67 counter name dhcp
+    }}
     chain sent {{
         type filter hook output priority 0;
         udp sport != {{ 67, 4011 }} counter name tftp
@@ -29,7 +34,8 @@ def count(lan: Lan) -> None:
 
 
 def counted(lan: Lan) -> dict[str, int]:
-    """Return the bytes by TFTP and by HTTP, with their headers."""
+    """Return the bytes that were sent by TFTP and by HTTP, and those of what
+    DHCP was asked, with their headers."""
     argv = ["nft", "--json", "list", "counters", "table", "inet", TABLE]
     said = json.loads(run.run(lan.exec_argv(argv)).stdout)
     found = [one["counter"] for one in said["nftables"] if "counter" in one]

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from tests.bench import agent, boot, build, fetch, pool, push, rows
+from tests.bench import agent, boot, build, fetch, matrix, pool, push, rows
 
 # NAME -> what measures it; build/bench/NAME.json holds the result
 BENCHES: dict[str, Callable[[], list[rows.Row]]] = {
@@ -12,6 +12,7 @@ BENCHES: dict[str, Callable[[], list[rows.Row]]] = {
     "push": push.bench,
     "build": build.bench,
     "boot": boot.bench,
+    "matrix": matrix.bench,
     "pool": pool.bench,
 }
 

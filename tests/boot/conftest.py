@@ -1,4 +1,4 @@
-"""One lab for all boot tests: LAN, agent, a release that is active."""
+"""One lab for all boot tests of a process: LAN, agent, an active release."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,20 +6,15 @@ from pathlib import Path
 import pytest
 
 from sys_pxe.lab.world import World
+from tests import matrix
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[World]:
-    with World(BUILD / "boot-tests", BUILD / "cache", print) as lab:
-        lab.create_key()
-        lab.command("key", "create", "--secure-boot")
-        # first, as images for UEFI hold the options of its profiles
-        lab.write_site()
-        lab.build("r1", lab.golden())
-        lab.start_agent()
-        lab.command("release", "push", "r1", shown=False)
-        lab.command("site", "push")
-        lab.command("channel", "set", "stable", "r1")
+def world(worker_id: str) -> Iterator[World]:
+    """``worker_id`` tells processes of pytest-xdist that run side by side."""
+    folder = BUILD / "boot-tests" / worker_id
+    with World(folder, BUILD / "cache", print) as lab:
+        matrix.start(lab)
         yield lab

@@ -4,8 +4,7 @@ should be. ``build/matrix.json`` gets one object for each row."""
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,40 +12,15 @@ import pytest
 from sys_pxe import files, manifest, plan, run, signature, site
 from sys_pxe.dom0 import firststage, securekeys, unified
 from sys_pxe.dom0.state import State
-from sys_pxe.errors import SysPxeError
-from sys_pxe.lab import rom, traffic, uefi
-from sys_pxe.lab.machine import Machine
-from sys_pxe.lab.world import BOOT_SECONDS, DESKS, IN_RAM, World
+from sys_pxe.lab import traffic
+from sys_pxe.lab.world import BOOT_SECONDS, IN_RAM, World
+from tests.matrix import DESK, READY, Row, booting, named
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
-DESK = DESKS[0]
 TFTP_MAX = 2_000_000
 REFUSED_SECONDS = 240.0
 
 
-@dataclass(frozen=True)
-class Row:
-    """``nic`` is QEMU's name; with ``rom`` the iPXE that QEMU's cards bring.
-
-    In the path "pxe" such a ROM stands for one that is not iPXE.
-    """
-
-    firmware: str
-    path: str
-    secure_boot: bool
-    nic: str
-    rom: bool = False
-
-
-READY = (
-    Row("bios", "pxe", False, "rtl8139", rom=True),
-    Row("bios", "ipxe", False, "e1000", rom=True),
-    Row("uefi", "pxe", False, "virtio-net-pci"),
-    Row("uefi", "http", False, "virtio-net-pci"),
-    Row("uefi", "ipxe", False, "e1000e", rom=True),
-    Row("uefi", "pxe", True, "virtio-net-pci"),
-    Row("uefi", "http", True, "virtio-net-pci"),
-)
 SECURE = Row("uefi", "pxe", True, "virtio-net-pci")
 INSECURE = Row("uefi", "pxe", False, "virtio-net-pci")
 # iPXE asks the firmware to load the image; it passes on that it would not, the
@@ -65,11 +39,6 @@ REFUSED = {
 }
 
 
-def named(row: Row) -> str:
-    secure = "-secure" if row.secure_boot else ""
-    return f"{row.firmware}-{row.path}{secure}-{row.nic}"
-
-
 def record(found: dict[str, object]) -> None:
     """Keep a row, in place of an earlier run's; runs may be of some rows."""
     path = BUILD / "matrix.json"
@@ -82,42 +51,6 @@ def record(found: dict[str, object]) -> None:
 def identity(row: dict[str, object]) -> tuple[object, ...]:
     keys = ("firmware", "path", "secure_boot", "nic", "wrong")
     return tuple(row.get(key) for key in keys)
-
-
-def firmware(world: World, row: Row) -> tuple[str, ...]:
-    variables = world.folder / "variables.fd"
-    order = () if row.path != "http" else uefi.HTTP_ONLY
-    if not row.secure_boot:
-        return (*uefi.plain(variables), *order)
-    place = securekeys.exports(State(world.state))
-    keys = {
-        name: (place / f"{name}.esl").read_bytes() for name in securekeys.NAMES
-    }
-    return (*uefi.secure(variables, keys, int(time.time())), *order)
-
-
-@contextmanager
-def booting(world: World, row: Row) -> Iterator[Machine]:
-    """Switch a PC on that is as the row says."""
-    traffic.count(world.lan)
-    options = () if row.rom else ("romfile=",)
-    hardware: dict[str, object] = {"nic": row.nic, "nic_options": options}
-    if row.firmware == "uefi":
-        hardware["board"] = uefi.BOARD
-        hardware["nic_options"] = (*options, "bootindex=0")
-        hardware["firmware"] = firmware(world, row)
-    machine = world.machine(DESK, **hardware)
-    with ExitStack() as stack:
-        if row.rom and row.path == "pxe":
-            stack.enter_context(rom.plain(world.lan, machine.tap))
-        stack.enter_context(machine)
-        try:
-            yield machine
-        except BaseException:
-            # what failed is of interest, not that QEMU has ended over it
-            with suppress(SysPxeError):
-                machine.screenshot(world.folder / f"{named(row)}.png")
-            raise
 
 
 def result(
