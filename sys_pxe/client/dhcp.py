@@ -1,7 +1,7 @@
 """A DHCP client for one lease (RFC 2131), as dom0 has none to borrow.
 
-Messages are built and read by pure functions. They travel over a packet
-socket, because an interface without an address gets no UDP. The lease is not
+The messages are those of sys_pxe.dhcp. They travel over a packet socket,
+because an interface without an address gets no UDP. The lease is not
 renewed: the network is gone long before half of it has passed.
 """
 
@@ -13,24 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
+from sys_pxe import dhcp
+from sys_pxe.dhcp import MASK, Reply
 from sys_pxe.errors import InvalidInput, SysPxeError
 
 PATIENCE = 60.0
+# option 93 of UEFI on x86-64
+_UEFI = 7
 
-_CLIENT_PORT, _SERVER_PORT = 68, 67
-_BOOTREQUEST, _BOOTREPLY = 1, 2
-_DISCOVER, _OFFER, _REQUEST, _ACK, _NAK = 1, 2, 3, 5, 6
-_MAGIC = b"\x63\x82\x53\x63"
-_BROADCAST = 0x8000
-# RFC 2132 option numbers
-_MASK, _ROUTER, _ADDRESS, _TYPE, _SERVER = 1, 3, 50, 53, 54
-_WANTED, _CLASS = 55, 60
-_FILE, _ARCHITECTURE = 67, 93
-# what UEFI firmware for x86-64 says, RFC 4578 2.1 and 2.2
-_FIRMWARE = ((_CLASS, b"PXEClient:Arch:00007:UNDI:003000"),
-             (_ARCHITECTURE, b"\0\x07"))  # fmt: skip
 _ETH_IP = 0x0800
-_HEADER = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 
 
 @dataclass(frozen=True)
@@ -42,101 +33,9 @@ class Lease:
     boot_server: IPv4Address
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A parsed DHCP reply; ``kind`` is the DHCP message type."""
-
-    kind: int
-    address: IPv4Address
-    siaddr: IPv4Address
-    options: dict[int, bytes]
-    file: bytes = b""
-
-    @property
-    def boot_server(self) -> IPv4Address | None:
-        """Who is to boot from, by an offer to a firmware: its sender where it
-        gives no address (a proxy), or where it gives a file too."""
-        if self.address == IPv4Address(0):
-            return self.address_option(_SERVER)
-        if not self.file and _FILE not in self.options:
-            return None
-        if self.siaddr == IPv4Address(0):
-            return self.address_option(_SERVER)
-        return self.siaddr
-
-    def address_option(self, number: int) -> IPv4Address | None:
-        """Return the first address of an option, or None."""
-        value = self.options.get(number, b"")
-        return IPv4Address(value[:4]) if len(value) >= 4 else None
-
-
-def message(
-    kind: int,
-    transaction: int,
-    mac: bytes,
-    offer: Reply | None,
-    sender: tuple[tuple[int, bytes], ...] = ((_CLASS, b"sys-pxe"),),
-) -> bytes:
-    """Return a DISCOVER, or the REQUEST for an offer."""
-    options = [(_TYPE, bytes([kind])), *sender]
-    options.append((_WANTED, bytes([_MASK, _ROUTER])))
-    if offer is not None:
-        options.append((_ADDRESS, offer.address.packed))
-        options.append((_SERVER, offer.options[_SERVER]))
-    zero = bytes(4)
-    head = _HEADER.pack(
-        *(_BOOTREQUEST, 1, 6, 0, transaction, 0, _BROADCAST),
-        *(zero, zero, zero, zero, mac, b"", b"", _MAGIC),
-    )
-    body = b"".join(bytes([n, len(v)]) + v for n, v in options)
-    return (head + body + b"\xff").ljust(300, b"\0")
-
-
-def parse(untrusted: bytes, transaction: int, mac: bytes) -> Reply:
-    """Return the reply to this client and transaction, or InvalidInput."""
-    if len(untrusted) < _HEADER.size:
-        raise InvalidInput("DHCP: shorter than its header")
-    (op, _, _, _, xid, _, _, _, yiaddr, siaddr, _, chaddr, _, file, magic) = (
-        _HEADER.unpack_from(untrusted)
-    )
-    if (op, xid, magic) != (_BOOTREPLY, transaction, _MAGIC):
-        raise InvalidInput("DHCP: not a reply to this request")
-    if chaddr[:6] != mac:
-        raise InvalidInput("DHCP: for another client")
-    options = _options(untrusted[_HEADER.size :])
-    kind = options.get(_TYPE, b"")
-    if len(kind) != 1 or len(options.get(_SERVER, b"")) != 4:
-        raise InvalidInput("DHCP: without message type or server identifier")
-    return Reply(
-        kind[0],
-        IPv4Address(yiaddr),
-        IPv4Address(siaddr),
-        options,
-        file.rstrip(b"\0"),
-    )
-
-
-def _options(untrusted: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    at = 0
-    while at < len(untrusted) and untrusted[at] != 255:
-        if untrusted[at] == 0:
-            at += 1
-            continue
-        if at + 2 > len(untrusted):
-            raise InvalidInput("DHCP: an option is cut off")
-        number, size = untrusted[at], untrusted[at + 1]
-        value = untrusted[at + 2 : at + 2 + size]
-        if len(value) != size:
-            raise InvalidInput("DHCP: an option is cut off")
-        found[number] = found.get(number, b"") + value
-        at += 2 + size
-    return found
-
-
 def lease_of(ack: Reply) -> Lease:
     """Return the lease that an ACK gives, or InvalidInput."""
-    mask = ack.address_option(_MASK)
+    mask = ack.address_option(MASK)
     if mask is None or ack.address == IPv4Address(0):
         raise InvalidInput("DHCP: the lease has no address or no netmask")
     try:
@@ -150,13 +49,15 @@ def lease_of(ack: Reply) -> Lease:
         raise InvalidInput(f"DHCP: {address.ip} is not an address of a host")
     server = ack.siaddr
     if server == IPv4Address(0):
-        server = IPv4Address(ack.options[_SERVER])
-    return Lease(address, ack.address_option(_ROUTER), server)
+        server = IPv4Address(ack.options[dhcp.SERVER])
+    return Lease(address, ack.address_option(dhcp.ROUTER), server)
 
 
 def udp_packet(payload: bytes) -> bytes:
     """Return an IPv4 packet that broadcasts the payload from 0.0.0.0."""
-    udp = struct.pack("!HHHH", _CLIENT_PORT, _SERVER_PORT, 8 + len(payload), 0)
+    udp = struct.pack(
+        "!HHHH", dhcp.CLIENT_PORT, dhcp.SERVER_PORT, 8 + len(payload), 0
+    )
     size = 20 + len(udp) + len(payload)
     head = struct.pack(
         *("!BBHHHBBH4s4s", 0x45, 0, size, 0, 0, 64, socket.IPPROTO_UDP, 0),
@@ -176,7 +77,7 @@ def udp_payload(untrusted: bytes) -> bytes | None:
     if untrusted[9] != socket.IPPROTO_UDP or len(untrusted) < size + 8:
         return None
     source, target, length = struct.unpack_from("!HHH", untrusted, size)
-    if (source, target) != (_SERVER_PORT, _CLIENT_PORT) or length < 8:
+    if (source, target) != (dhcp.SERVER_PORT, dhcp.CLIENT_PORT) or length < 8:
         return None
     return untrusted[size + 8 : size + length]
 
@@ -252,12 +153,14 @@ def _boot_server(interface: str, mac: str, end: float) -> IPv4Address | None:
         link.bind((interface, _ETH_IP))
         while time.monotonic() < end:
             transaction = int.from_bytes(os.urandom(4), "big")
-            text = message(_DISCOVER, transaction, hardware, None, _FIRMWARE)
+            text = dhcp.message(
+                dhcp.DISCOVER, transaction, hardware, None, dhcp.firmware(_UEFI)
+            )
             broadcast = (interface, _ETH_IP, 0, 0, b"\xff" * 6)
             link.sendto(udp_packet(text), broadcast)
             until = min(end, time.monotonic() + 1.0)
             while (left := until - time.monotonic()) > 0:
-                reply = _await(link, transaction, hardware, (_OFFER,), left)
+                reply = _await(link, transaction, hardware, (dhcp.OFFER,), left)
                 if reply is not None and reply.boot_server is not None:
                     return reply.boot_server
     return None
@@ -270,14 +173,16 @@ def _attempt(
     broadcast = (interface, _ETH_IP, 0, 0, b"\xff" * 6)
 
     def ask(kind: int, offer: Reply | None) -> Reply | None:
-        text = message(kind, transaction, mac, offer)
+        text = dhcp.message(kind, transaction, mac, offer)
         link.sendto(udp_packet(text), broadcast)
-        wanted = (_OFFER,) if kind == _DISCOVER else (_ACK, _NAK)
+        wanted = (
+            (dhcp.OFFER,) if kind == dhcp.DISCOVER else (dhcp.ACK, dhcp.NAK)
+        )
         return _await(link, transaction, mac, wanted, pause)
 
-    offer = ask(_DISCOVER, None)
-    reply = ask(_REQUEST, offer) if offer is not None else None
-    if reply is None or reply.kind != _ACK:
+    offer = ask(dhcp.DISCOVER, None)
+    reply = ask(dhcp.REQUEST, offer) if offer is not None else None
+    if reply is None or reply.kind != dhcp.ACK:
         return None
     try:
         return lease_of(reply)
@@ -302,7 +207,7 @@ def _await(
         if payload is None:
             continue
         try:
-            reply = parse(payload, transaction, mac)
+            reply = dhcp.parse(payload, transaction, mac)
         except InvalidInput:
             continue
         if reply.kind in wanted:

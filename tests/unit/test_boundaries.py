@@ -36,6 +36,7 @@ OUTSIDE_ONE = {
 PURE = (
     *("errors", "names", "document", "manifest", "pointer", "trust"),
     *("frames", "fields", "site", "plan", "ram", "usage", "loaders"),
+    "dhcp",
     *("dom0.qubes_store", "dom0.qubes_write", "dom0.qubes_needs"),
     *("dom0.qubes_rewrite", "dom0.qubes_memory", "dom0.seal_rules"),
     *("agent.asked", "dom0.siteedit"),

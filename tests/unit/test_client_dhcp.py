@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sys_pxe import dhcp as messages
 from sys_pxe.client import dhcp
 from sys_pxe.errors import InvalidInput, SysPxeError
 
@@ -41,7 +42,7 @@ def reply(
 
 def lease(*options: tuple[int, bytes], **changes: str) -> dhcp.Lease:
     return dhcp.lease_of(
-        dhcp.parse(reply(SERVER, *options, **changes), XID, MAC)  # type: ignore[arg-type]
+        messages.parse(reply(SERVER, *options, **changes), XID, MAC)  # type: ignore[arg-type]
     )
 
 
@@ -103,27 +104,27 @@ def test_what_is_no_whole_answer_to_this_client_is_refused(
     untrusted: bytes,
 ) -> None:
     with pytest.raises(InvalidInput):
-        dhcp.parse(untrusted, XID, MAC)
+        messages.parse(untrusted, XID, MAC)
 
 
 def test_padding_and_what_follows_the_end_are_skipped() -> None:
     text = reply((0, b""), SERVER)
     text = text.replace(b"\0\0\x36", b"\0\0\0\x36") + b"\x01\x04junk"
-    got = dhcp.parse(text, XID, MAC)
+    got = messages.parse(text, XID, MAC)
     assert got.kind == ACK
     assert set(got.options) == {53, 54}
 
 
 def test_a_long_option_comes_in_parts() -> None:
     """RFC 3396: the parts of an option are joined."""
-    got = dhcp.parse(reply(SERVER, (3, b"\xc0\0"), (3, b"\2\1")), XID, MAC)
+    got = messages.parse(reply(SERVER, (3, b"\xc0\0"), (3, b"\2\1")), XID, MAC)
     assert str(got.address_option(3)) == "192.0.2.1"
 
 
 @given(st.binary(max_size=700))
 def test_garbage_is_a_reply_or_invalid(untrusted: bytes) -> None:
     try:
-        dhcp.parse(untrusted, XID, MAC)
+        messages.parse(untrusted, XID, MAC)
     except InvalidInput:
         return
 
@@ -134,7 +135,7 @@ def test_garbage_in_options_is_a_lease_or_invalid(
 ) -> None:
     text = reply(SERVER, kind=kind)[:-1] + untrusted
     try:
-        got = dhcp.parse(text, XID, MAC)
+        got = messages.parse(text, XID, MAC)
     except InvalidInput:
         return
     try:
@@ -192,14 +193,14 @@ def test_our_packet_has_a_right_checksum_and_goes_to_all() -> None:
 
 
 def test_a_request_repeats_the_offers_address_and_server() -> None:
-    offer = dhcp.parse(reply(SERVER, MASK, kind=OFFER), XID, MAC)
-    request = dhcp.message(3, XID, MAC, offer)
+    offer = messages.parse(reply(SERVER, MASK, kind=OFFER), XID, MAC)
+    request = messages.message(3, XID, MAC, offer)
     # BOOTP relays drop what is shorter than 300 bytes (RFC 1542)
     assert len(request) >= 300
     assert request[28:34] == MAC
     assert bytes([50, 4, 192, 0, 2, 10]) in request
     assert bytes([54, 4, 192, 0, 2, 1]) in request
-    assert bytes([50, 4]) not in dhcp.message(1, XID, MAC, None)[240:]
+    assert bytes([50, 4]) not in messages.message(1, XID, MAC, None)[240:]
 
 
 def test_an_interface_that_is_not_there_is_a_plain_error() -> None:
@@ -229,7 +230,7 @@ def test_who_boots_firmware_is_told_from_who_gives_addresses(
     changes: dict[str, object],
     server: str | None,
 ) -> None:
-    got = dhcp.parse(reply(SERVER, *options, kind=2, **changes), XID, MAC)  # type: ignore[arg-type]
+    got = messages.parse(reply(SERVER, *options, kind=2, **changes), XID, MAC)  # type: ignore[arg-type]
     found = got.boot_server
     assert (None if found is None else str(found)) == server
 
