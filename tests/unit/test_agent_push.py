@@ -21,6 +21,7 @@ from sys_pxe.errors import (
     SysPxeError,
     VerificationError,
 )
+from sys_pxe.manifest import Role
 from tests.agent_world import DAY, World, key_pair
 
 
@@ -221,6 +222,22 @@ def test_a_chunk_lost_after_completion_can_be_brought_back(
     files.remove(world.store.chunks / lost)
     assert world.push(release, release.frames(only=())).missing == (lost,)
     assert world.push(release, release.frames(only=(lost,))).complete
+
+
+def test_a_boot_file_damaged_after_completion_is_brought_back(
+    world: World,
+) -> None:
+    release = world.release()
+    world.push(release)
+    kernel = release.manifest.find(Role.KERNEL).digests[0]
+    path = world.store.chunks / kernel
+    good = path.read_bytes()
+    path.write_bytes(bytes(len(good)))
+    asked = world.push(release, release.frames(only=()))
+    assert asked.missing == (kernel,)
+    got = world.push(release, release.frames(only=asked.missing))
+    assert got.complete
+    assert path.read_bytes() == good
 
 
 def test_a_serial_belongs_to_one_release(world: World) -> None:
