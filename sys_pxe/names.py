@@ -19,6 +19,8 @@ MAC_LEN = 17
 SIZE_MAX = 1 << 40
 # of a PC as its firmware and its reports state it; a site's are far below
 REPORTED_RAM_MAX_MIB = 1 << 30
+# of a network card, in bytes
+MTU_MAX = 1 << 16
 SERIAL_MAX = (1 << 31) - 1
 
 _UNITS_MIB = {"MiB": 1, "GiB": 1024}

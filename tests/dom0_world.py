@@ -104,6 +104,20 @@ class Store:
         self.asked: dict[str, str] = {}
         self.client_ram: dict[str, int | None] = {}
         self.forced: dict[str, bytes | SysPxeError] = {}
+        # what 'doctor' looks at; nothing of it is wrong
+        self.health: dict[str, object] = {
+            "time": NOW,
+            "trouble": None,
+            "mtu": 1500,
+            "ports": [{"protocol": "udp", "port": 67, "open": True}],
+            "dhcp": {
+                "mode": "server",
+                "age": 3,
+                "error": None,
+                "others": [],
+            },
+            "boot_files": [],
+        }
 
     def call(
         self,
@@ -195,6 +209,7 @@ class Store:
         assert content == b""
         return {
             "site_serial": self.site_serial or None,
+            **self.health,
             "channels": {
                 name: {
                     "release": p.release,

@@ -54,6 +54,11 @@ class Log:
         self._ipxe: set[bytes] = set()
         self._asked: dict[str, Asked] = {}
         self._known: Collection[str] = ()
+        self._ignored = ""
+
+    def ignore(self, mac: str) -> None:
+        """Say which MAC address asks on our own behalf."""
+        self._ignored = mac
 
     def feed(self, untrusted: bytes, now: int) -> list[bytes]:
         """Take a piece of the log; return the whole lines in it, cut short.
@@ -102,6 +107,8 @@ class Log:
             mac = names.parse_mac(untrusted_mac, "DHCP")
         except InvalidInput:
             return  # no card has a group address
+        if mac == self._ignored:
+            return
         # the newest is the last
         before = self._asked.pop(mac, None)
         if ipxe and before is not None:

@@ -18,11 +18,15 @@ from dataclasses import asdict
 from sys_pxe import files
 from sys_pxe.agent import address, apply, asked, endpoint, report, signed
 from sys_pxe.agent.control import ASKED, RELOAD, STATUS
+from sys_pxe.agent.health import Health
+from sys_pxe.agent.neighbours import mac_of
 from sys_pxe.agent.sockets import Sockets
 from sys_pxe.agent.store import Store
 from sys_pxe.agent.supervise import Service
 from sys_pxe.errors import InvalidInput, SysPxeError
+from sys_pxe.manifest import Manifest
 from sys_pxe.render import Server
+from sys_pxe.site import Site
 
 # How often the store is looked at for a change that nobody told us.
 WATCH_PAUSE = 5.0
@@ -44,6 +48,9 @@ class Daemon:
         self._log = log
         self._ends = False
         self._rendered = False
+        self._trouble = ""
+        self._site: Site | None = None
+        self._served: dict[str, Manifest] = {}
         self._seen: object = None
         self._running: dict[str, bytes] = {}
         self._macs: dict[str, str] = {}
@@ -75,6 +82,8 @@ class Daemon:
             stack.callback(selector.close)
             sockets = Sockets(selector)
             stack.callback(sockets.close)
+            self._health = Health(selector, store, self._server)
+            stack.callback(self._health.neighbours.close)
             self._reports = report.Reports(store.database)
             stack.callback(self._reports.close)
             for service in self._services.values():
@@ -137,6 +146,7 @@ class Daemon:
             now = time.monotonic()
             for service in self._services.values():
                 service.tend(now)
+            self._health.neighbours.tend(now)
             sockets.expire(now)
             if now - watched >= WATCH_PAUSE:
                 watched = now
@@ -144,7 +154,9 @@ class Daemon:
                     self.refresh()
 
     def _pause(self) -> float:
-        waits = [s.due for s in self._services.values() if s.due is not None]
+        dues = [s.due for s in self._services.values()]
+        dues.append(self._health.neighbours.due)
+        waits = [due for due in dues if due is not None]
         if not waits:
             return WATCH_PAUSE
         return min(max(min(waits) - time.monotonic(), 0.01), _TICK)
@@ -173,9 +185,10 @@ class Daemon:
         try:
             self._rendered = apply.refresh(self._store, self._server)
             state = apply.load_state(self._store)
-            served = apply.active(self._store, state)
-            signed.put(self._store, served.values())
+            self._served = apply.active(self._store, state)
+            signed.put(self._store, self._served.values())
             stored = self._store.site()
+            self._site = state.site
             clients = stored.site.clients.values() if stored else ()
             self._macs = {c.mac: c.name for c in clients}
             self._reports.keep_known(set(self._macs))
@@ -185,6 +198,7 @@ class Daemon:
         except (SysPxeError, OSError) as problem:
             error = str(problem)
             self._log(error)
+        self._trouble = error
         if apply.current_name(self._store) is not None:
             self._let_know(time.monotonic())
         return error
@@ -222,7 +236,9 @@ class Daemon:
                         "pid": s.pid,
                     }
                     for s in self._services.values()
-                }
+                },
+                "trouble": self._trouble or None,
+                **self._look(),
             }
         elif word == ASKED:
             answer = {
@@ -232,6 +248,13 @@ class Daemon:
                 ]
             }
         return json.dumps(answer).encode("ascii") + b"\n"
+
+    def _look(self) -> dict[str, object]:
+        """Return what there is to know of LAN, card, firewall and files."""
+        with suppress(OSError, InvalidInput):
+            # dnsmasq hears our own question too
+            self._asked.ignore(mac_of(self._server.interface))
+        return self._health.look(self._site, self._served, time.monotonic())
 
     def _report(self, untrusted: bytes) -> bytes | None:
         try:

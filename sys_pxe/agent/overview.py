@@ -10,6 +10,14 @@ from sys_pxe.errors import InvalidInput, SysPxeError, VerificationError
 from sys_pxe.manifest import Manifest
 
 SERVICES = ("dnsmasq", "nginx")
+# what the daemon alone can see, and what is said without one
+_HEALTH: dict[str, object] = {
+    "trouble": None,
+    "mtu": None,
+    "ports": [],
+    "dhcp": None,
+    "boot_files": [],
+}
 
 
 def releases(store: Store) -> dict[str, object]:
@@ -49,8 +57,11 @@ def _row(
     }
 
 
-def status(store: Store) -> dict[str, object]:
-    """Return site, channels, programs, clients' last states and disk."""
+def status(store: Store, now: int) -> dict[str, object]:
+    """Return site, channels, programs, clients' last states and disk.
+
+    ``now`` is in seconds since 1970.
+    """
     stored = store.site()
     pointers = store.pointers()
     listed = stored.site.channels if stored else ()
@@ -61,15 +72,18 @@ def status(store: Store) -> dict[str, object]:
             "serial": pointer.release_serial,
             "rollback": pointer.rollback,
         }
+    told = _told(store, STATUS)
     return {
         "site_serial": stored.serial if stored else None,
+        "time": now,
         "channels": channels,
-        "services": _services(store),
+        "services": _services(told),
+        **{key: told.get(key, nothing) for key, nothing in _HEALTH.items()},
         "loaders": loaders.installed(store),
         "clients": [
             _hint(asdict(state)) for state in report.read_states(store.database)
         ],
-        "asked": _asked(store),
+        "asked": _told(store, ASKED).get("asked", []),
         "disk": {
             "free": store.free(),
             "chunks": sum(store.chunk_sizes().values()),
@@ -77,13 +91,17 @@ def status(store: Store) -> dict[str, object]:
     }
 
 
-def _services(store: Store) -> dict[str, object]:
-    """Return the state of dnsmasq and nginx; not running without a daemon."""
+def _told(store: Store, word: bytes) -> dict[str, object]:
+    """Return what the daemon says; nothing without one."""
     try:
-        answer = ask(store, STATUS) or {}
+        return ask(store, word) or {}
     except SysPxeError:
-        answer = {}
-    known = answer.get("services")
+        return {}
+
+
+def _services(told: dict[str, object]) -> dict[str, object]:
+    """Return the state of dnsmasq and nginx; not running without a daemon."""
+    known = told.get("services")
     found: dict[str, object] = {}
     for name in SERVICES:
         one = known.get(name, {}) if isinstance(known, dict) else {}
@@ -92,15 +110,6 @@ def _services(store: Store) -> dict[str, object]:
             "restarts": int(one.get("restarts", 0)),
         }
     return found
-
-
-def _asked(store: Store) -> object:
-    """Return the PCs that asked to boot; none without a daemon."""
-    try:
-        answer = ask(store, ASKED) or {}
-    except SysPxeError:
-        answer = {}
-    return answer.get("asked", [])
 
 
 def events(store: Store) -> dict[str, object]:
@@ -114,7 +123,7 @@ def events(store: Store) -> dict[str, object]:
 
 def _hint(values: dict[str, object]) -> dict[str, object]:
     """Say null where a client named nothing."""
-    for key in ("client", "release", "stage", "dom0_mib", "pc_mib"):
+    for key in ("client", "release", "stage", "dom0_mib", "pc_mib", "mtu"):
         if key in values:
             values[key] = values[key] or None
     return values

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS clients (
     mac TEXT PRIMARY KEY, client TEXT NOT NULL, release TEXT NOT NULL,
     stage TEXT NOT NULL, bytes INTEGER NOT NULL, total INTEGER NOT NULL,
     seconds INTEGER NOT NULL, message TEXT NOT NULL, seen INTEGER NOT NULL,
-    dom0_mib INTEGER NOT NULL, pc_mib INTEGER NOT NULL
+    dom0_mib INTEGER NOT NULL, pc_mib INTEGER NOT NULL,
+    mtu INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, seen INTEGER NOT NULL,
@@ -42,7 +43,8 @@ CREATE TABLE IF NOT EXISTS events (
 class Report:
     """One report; texts that were not given are empty, numbers 0.
 
-    ``dom0_mib`` is what dom0's kernel has, ``pc_mib`` what is plugged in.
+    ``dom0_mib`` is what dom0's kernel has, ``pc_mib`` what is plugged in,
+    ``mtu`` that of its card.
     """
 
     mac: str
@@ -55,6 +57,7 @@ class Report:
     message: str
     dom0_mib: int
     pc_mib: int
+    mtu: int
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def parse(untrusted: bytes) -> Report:
         message=names.printable(message, MESSAGE_MAX),
         dom0_mib=number("dom0_mib", names.REPORTED_RAM_MAX_MIB),
         pc_mib=number("pc_mib", names.REPORTED_RAM_MAX_MIB),
+        mtu=number("mtu", names.MTU_MAX),
     )
     table.done()
     return found
@@ -155,9 +159,9 @@ class Reports:
         self._db.execute("BEGIN")
         self._db.execute(
             "INSERT OR REPLACE INTO clients (mac, client, release, stage,"
-            " bytes, total, seconds, message, dom0_mib, pc_mib, seen) VALUES"
-            " (:mac, :client, :release, :stage, :bytes, :total, :seconds,"
-            " :message, :dom0_mib, :pc_mib, :seen)",
+            " bytes, total, seconds, message, dom0_mib, pc_mib, mtu, seen)"
+            " VALUES (:mac, :client, :release, :stage, :bytes, :total,"
+            " :seconds, :message, :dom0_mib, :pc_mib, :mtu, :seen)",
             values,
         )
         if last is None or last != (
@@ -197,7 +201,7 @@ def read_states(path: Path) -> list[LastState]:
     with _reader(path) as database:
         rows = database.execute(
             "SELECT mac, client, release, stage, bytes, total, seconds,"
-            " message, dom0_mib, pc_mib, seen FROM clients"
+            " message, dom0_mib, pc_mib, mtu, seen FROM clients"
             " ORDER BY client = '', client, mac"
         )
         return [LastState(*row) for row in rows]
@@ -221,6 +225,12 @@ def _made(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA synchronous=NORMAL")
     database.execute("PRAGMA journal_size_limit=4194304")
     database.executescript(_SCHEMA)
+    columns = database.execute("PRAGMA table_info(clients)").fetchall()
+    if "mtu" not in [name for _, name, *_ in columns]:
+        # made by an agent that did not know it yet
+        database.execute(
+            "ALTER TABLE clients ADD COLUMN mtu INTEGER NOT NULL DEFAULT 0"
+        )
     return database
 
 

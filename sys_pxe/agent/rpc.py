@@ -100,7 +100,9 @@ SERVICES = {
     "syspxe.Activate": Service(_activate, True, SIGNED_MAX),
     "syspxe.Site": Service(_site, payload_max=SIGNED_MAX),
     "syspxe.Releases": Service(lambda call: overview.releases(call.store)),
-    "syspxe.Status": Service(lambda call: overview.status(call.store)),
+    "syspxe.Status": Service(
+        lambda call: overview.status(call.store, call.now)
+    ),
     "syspxe.Events": Service(lambda call: overview.events(call.store)),
     "syspxe.Prune": Service(_prune),
 }

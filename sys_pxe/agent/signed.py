@@ -12,11 +12,13 @@ from sys_pxe.agent.store import Store
 from sys_pxe.manifest import Artifact, Manifest, Role
 
 
-def newest(releases: Iterable[Manifest]) -> tuple[Artifact, ...]:
+def served(
+    releases: Iterable[Manifest],
+) -> tuple[tuple[Manifest, Artifact], ...]:
     """Return the loaders of the newest release that has some."""
     for release in sorted(releases, key=lambda m: m.serial, reverse=True):
         found = tuple(
-            artifact
+            (release, artifact)
             for artifact in release.artifacts
             if artifact.role is Role.LOADER
             and artifact.name in loaders.UEFI.values()
@@ -33,7 +35,7 @@ def put(store: Store, releases: Iterable[Manifest]) -> None:
     What is there stays when no release has one. OSError where a chunk is
     missing; the other files of the folder are not touched.
     """
-    for artifact in newest(releases):
+    for _, artifact in served(releases):
         content = (store.chunks / artifact.digests[0]).read_bytes()
         target = store.tftp / artifact.name
         if not target.is_file() or target.read_bytes() != content:

@@ -58,6 +58,7 @@ class Facts:
     """What is known so far of this boot; written to boot.json at its end."""
 
     boot_card: card.Card | None = None
+    mtu: int = 0
     server: fetch.Server | None = None
     settings: plan.Settings | None = None
     release: manifest.Manifest | None = None
@@ -124,6 +125,7 @@ class Boot:
         else:
             found, lease = card.answering(self._lease, dhcp.PATIENCE)
         self.facts.boot_card = found
+        self.facts.mtu = interface.mtu(found.name)
         interface.set_address(found.name, lease.address, lease.gateway)
         self.facts.server = hints.server or _server(found, lease)
         self._note(f"address {lease.address}, server {self.facts.server[0]}")
@@ -298,6 +300,7 @@ class Boot:
                 **name,
                 **self._ram,
                 "mac": self.facts.boot_card.mac,
+                "mtu": self.facts.mtu,
                 "release": self.pinned.release,
                 "stage": stage,
                 "bytes": self.state.done,

@@ -47,6 +47,11 @@ def mac(name: str) -> str:
     return (SYS_NET / name / "address").read_text("ascii").strip().lower()
 
 
+def mtu(name: str) -> int:
+    """Return the largest packet that the interface takes, in bytes."""
+    return int((SYS_NET / name / "mtu").read_text("ascii"))
+
+
 def bring_up(name: str) -> None:
     """Switch the interface on (OSError)."""
     _set_up(name, True)

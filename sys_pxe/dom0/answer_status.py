@@ -1,6 +1,7 @@
 """The answer of syspxe.Status as frozen values; parsed strictly. Pure."""
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from sys_pxe import names
 from sys_pxe.dom0.answers import (
@@ -17,6 +18,7 @@ STAGES = (
     *("network", "manifest", "ram", "fetch", "root", "pool", "handover"),
     "failed",
 )
+FILE_STATES = ("good", "missing", "damaged", "stale")
 MESSAGE_MAX = 200
 TIME_MAX = 1 << 40
 
@@ -55,7 +57,8 @@ class RemoteClient:
     """A client's last report: a hint that nobody vouches for.
 
     Sizes in bytes, ``seen`` in seconds since 1970. ``dom0_mib`` is the RAM
-    that dom0's kernel has, ``pc_mib`` what is plugged into the PC.
+    that dom0's kernel has, ``pc_mib`` what is plugged into the PC, ``mtu`` is
+    that of its card, in bytes.
     """
 
     client: str | None
@@ -69,6 +72,7 @@ class RemoteClient:
     seen: int
     dom0_mib: int | None = None
     pc_mib: int | None = None
+    mtu: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,49 @@ class RemoteAsked:
 
 
 @dataclass(frozen=True)
+class RemotePort:
+    """A port that clients need; ``open`` is None where it is not known."""
+
+    protocol: str
+    port: int
+    open: bool | None
+
+
+@dataclass(frozen=True)
+class RemoteServer:
+    """Who else answers DHCP on the LAN; a proxy gives no addresses."""
+
+    address: str
+    proxy: bool
+
+
+@dataclass(frozen=True)
+class RemoteDhcp:
+    """What the LAN said when it was asked for DHCP servers, and how many
+    seconds ago; ``age`` is None as long as it was not."""
+
+    mode: str | None
+    age: int | None
+    error: str | None
+    others: tuple[RemoteServer, ...]
+
+
+@dataclass(frozen=True)
+class RemoteBootFile:
+    """A file that loaders fetch whole, and whether it is the right one."""
+
+    release: str
+    file: str
+    state: str
+
+
+@dataclass(frozen=True)
 class Status:
-    """The state of the sys-pxe qube. ``free`` and ``chunks`` in bytes."""
+    """The state of the sys-pxe qube. ``free`` and ``chunks`` in bytes.
+
+    ``time`` is its clock, in seconds since 1970; ``trouble`` says why clients
+    are not served what was stored last; ``mtu`` is its card's, in bytes.
+    """
 
     site_serial: int | None
     channels: dict[str, RemoteChannel | None]
@@ -97,6 +142,12 @@ class Status:
     chunks: int
     loaders: tuple[RemoteLoader, ...] = ()
     asked: tuple[RemoteAsked, ...] = ()
+    time: int | None = None
+    trouble: str | None = None
+    mtu: int | None = None
+    ports: tuple[RemotePort, ...] = ()
+    dhcp: RemoteDhcp | None = None
+    boot_files: tuple[RemoteBootFile, ...] = ()
 
 
 def parse(untrusted: bytes) -> Status:
@@ -123,6 +174,12 @@ def parse(untrusted: bytes) -> Status:
         disk.number("chunks", 0, names.SIZE_MAX),
         tuple(_loader(row) for row in parsed_rows(top, "loaders")),
         tuple(_asked(row) for row in parsed_rows(top, "asked")),
+        _optional(top, "time", TIME_MAX),
+        _words(top, "trouble"),
+        _optional(top, "mtu", names.MTU_MAX),
+        tuple(_port(row) for row in parsed_rows(top, "ports")),
+        None if top.null("dhcp") else _dhcp(top.table("dhcp")),
+        tuple(_boot_file(row) for row in parsed_rows(top, "boot_files")),
     )
     for table in (disk, outer, top):
         table.done()
@@ -182,12 +239,7 @@ def _words(table: Table, key: str) -> str | None:
 
 
 def _client(table: Table) -> RemoteClient:
-    stage = None if table.null("stage") else table.text("stage")
-    if stage is not None and stage not in STAGES:
-        raise InvalidInput(
-            f"{table.where('stage')}: {names.printable(stage, 20)!r} is not a "
-            f"stage (expected one of {', '.join(STAGES)})"
-        )
+    stage = None if table.null("stage") else _one_of(table, "stage", STAGES)
     found = RemoteClient(
         optional_name(table, "client"),
         names.parse_mac(table.text("mac"), table.where("mac")),
@@ -198,15 +250,73 @@ def _client(table: Table) -> RemoteClient:
         table.number("seconds", 0, COUNT_MAX),
         names.printable(table.text("message"), MESSAGE_MAX),
         table.number("seen", 0, TIME_MAX),
-        _ram(table, "dom0_mib"),
-        _ram(table, "pc_mib"),
+        _optional(table, "dom0_mib", names.REPORTED_RAM_MAX_MIB),
+        _optional(table, "pc_mib", names.REPORTED_RAM_MAX_MIB),
+        _optional(table, "mtu", names.MTU_MAX),
     )
     table.done()
     return found
 
 
-def _ram(table: Table, key: str) -> int | None:
-    """Return a size in MiB; None where a client, or its agent, told none."""
+def _optional(table: Table, key: str, high: int) -> int | None:
+    """Return a number; None where a client, or its agent, told none."""
     if table.null(key):
         return None
-    return table.number(key, 1, names.REPORTED_RAM_MAX_MIB)
+    return table.number(key, 0 if key in ("time", "age") else 1, high)
+
+
+def _port(table: Table) -> RemotePort:
+    found = RemotePort(
+        _one_of(table, "protocol", ("udp", "tcp")),
+        table.number("port", 1, 65535),
+        None if table.null("open") else table.flag("open"),
+    )
+    table.done()
+    return found
+
+
+def _dhcp(table: Table) -> RemoteDhcp:
+    found = RemoteDhcp(
+        None
+        if table.null("mode")
+        else _one_of(table, "mode", ("server", "proxy")),
+        _optional(table, "age", COUNT_MAX),
+        _words(table, "error"),
+        tuple(_server(row) for row in parsed_rows(table, "others")),
+    )
+    table.done()
+    return found
+
+
+def _server(table: Table) -> RemoteServer:
+    untrusted = table.text("address")
+    try:
+        address = str(IPv4Address(untrusted))
+    except ValueError:
+        shown = names.printable(untrusted, 20)
+        raise InvalidInput(
+            f"{table.where('address')}: {shown!r} is not an IPv4 address"
+        ) from None
+    found = RemoteServer(address, table.flag("proxy"))
+    table.done()
+    return found
+
+
+def _boot_file(table: Table) -> RemoteBootFile:
+    found = RemoteBootFile(
+        names.parse_name(table.text("release"), table.where("release")),
+        names.parse_name(table.text("file"), table.where("file")),
+        _one_of(table, "state", FILE_STATES),
+    )
+    table.done()
+    return found
+
+
+def _one_of(table: Table, key: str, known: tuple[str, ...]) -> str:
+    untrusted = table.text(key)
+    if untrusted not in known:
+        raise InvalidInput(
+            f"{table.where(key)}: {names.printable(untrusted, 20)!r} is not "
+            f"one of {', '.join(known)}"
+        )
+    return untrusted

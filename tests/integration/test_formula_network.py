@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sys_pxe import run
+from sys_pxe.agent import firewall
 from sys_pxe.lab.network import inside
 
 SCRIPT = Path(__file__).resolve().parents[2] / "salt/sys-pxe/files/network"
@@ -126,7 +127,7 @@ def test_a_second_run_changes_nothing() -> None:
     script()
     assert (rules("custom-input"), rules("sys-pxe"), addresses()) == before
     assert len(before[0]) == 1
-    assert len(before[1]) == 2
+    assert len(before[1]) == 3
 
 
 @pytest.mark.usefixtures("card")
@@ -157,6 +158,26 @@ def test_only_our_ports_are_open_and_only_on_the_card(
     script()
     there("ip", "address", "add", "192.0.3.1/24", "dev", "other")
     assert answers(interface, port) is expected
+
+
+@pytest.mark.usefixtures("card")
+def test_the_agent_sees_which_ports_are_open() -> None:
+    def seen(protocol: str, port: int, interface: str = "lan") -> bool | None:
+        listed = there("nft", "--json", "list", "ruleset").stdout
+        packet = firewall.Packet(interface, 0, protocol, port)
+        return firewall.Ruleset(json.loads(listed)).lets_in(packet)
+
+    assert seen("udp", 67) is False
+    script()
+    for port in (67, 69, 4011):
+        assert seen("udp", port) is True
+    assert seen("tcp", 80) is True
+    assert seen("tcp", 81) is False
+    assert seen("udp", 67, "other") is False
+    there("nft", "flush", "chain", "ip", "qubes", "custom-input")
+    assert seen("udp", 67) is False
+    there("nft", "flush", "ruleset")
+    assert seen("udp", 67) is True
 
 
 @pytest.mark.usefixtures("card")

@@ -161,3 +161,10 @@ def test_many_open_questions_are_forgotten() -> None:
 @given(st.lists(st.binary(max_size=300)))
 def test_junk_never_breaks_the_reader(parts: list[bytes]) -> None:
     read(*parts)
+
+
+def test_our_own_question_is_nobodys() -> None:
+    log = Log()
+    log.ignore(MAC)
+    log.feed(question() + question(mac="52:54:00:00:00:78", number=8), 1000)
+    assert [one.mac for one in log.asked()] == ["52:54:00:00:00:78"]

@@ -28,16 +28,16 @@ def test_a_full_report_is_read() -> None:
     found = report.parse(
         wire(client="desk-01", release="r1", stage="fetch", bytes=5,
              total=10, seconds=1.6, message="half", dom0_mib=1397,
-             pc_mib=2048)
+             pc_mib=2048, mtu=1500)
     )  # fmt: skip
     assert found == report.Report(
-        MAC, "desk-01", "r1", "fetch", 5, 10, 2, "half", 1397, 2048
+        MAC, "desk-01", "r1", "fetch", 5, 10, 2, "half", 1397, 2048, 1500
     )
 
 
 def test_only_the_mac_is_needed() -> None:
     assert report.parse(wire()) == report.Report(
-        MAC, "", "", "", 0, 0, 0, "", 0, 0
+        MAC, "", "", "", 0, 0, 0, "", 0, 0, 0
     )
 
 
@@ -71,6 +71,8 @@ def test_a_message_is_cut_and_made_printable() -> None:
         wire(dom0_mib=1.5),
         wire(pc_mib=1 << 40),
         wire(pc_mib="2GiB"),
+        wire(mtu=-1),
+        wire(mtu=1 << 17),
         wire(client="../x"),
         wire(release="R 1"),
         wire(message=["x"]),
@@ -196,6 +198,20 @@ def test_readers_cannot_write(tmp_path: Path) -> None:
         pytest.raises(sqlite3.OperationalError),
     ):
         database.execute("DELETE FROM clients")
+
+
+def test_a_database_of_an_older_agent_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    reports = Reports(path)
+    add(reports, 100, "desk-07", "52:54:00:00:00:07", mtu=1500)
+    reports.close()
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE clients DROP COLUMN mtu")
+    database.close()
+    reports = Reports(path)
+    add(reports, 200, "desk-08", "52:54:00:00:00:08", mtu=9000)
+    reports.close()
+    assert [state.mtu for state in report.read_states(path)] == [0, 9000]
 
 
 def test_the_ram_of_a_client_is_kept(tmp_path: Path) -> None:

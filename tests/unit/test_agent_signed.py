@@ -64,7 +64,7 @@ def test_without_one_the_folder_stays_as_it_is(store: Store) -> None:
 def test_nothing_else_gets_into_the_folder(
     store: Store, release: Manifest
 ) -> None:
-    assert signed.newest([release]) == ()
+    assert signed.served([release]) == ()
     signed.put(store, [release])
     assert sorted(p.name for p in store.tftp.iterdir()) == [
         *("snponly.efi", "undionly.kpxe"),

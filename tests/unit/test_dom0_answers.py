@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,60 @@ def test_a_clients_ram_is_known_or_not() -> None:
             text({**STATUS, "clients": rows})
         ).clients
         assert (found.dom0_mib, found.pc_mib) == want
+
+
+HEALTH: dict[str, object] = {
+    "time": 1_900_000_000,
+    "trouble": None,
+    "mtu": 1500,
+    "ports": [{"protocol": "udp", "port": 67, "open": None}],
+    "dhcp": {
+        "mode": "server",
+        "age": 3,
+        "error": None,
+        "others": [{"address": "192.0.2.254", "proxy": True}],
+    },
+    "boot_files": [{"release": "r1", "file": "xen", "state": "good"}],
+}
+
+
+def test_what_the_agent_sees_of_itself_is_read() -> None:
+    found = answer_status.parse(text({**STATUS, **HEALTH}))
+    other = answer_status.RemoteServer("192.0.2.254", proxy=True)
+    want = answer_status.RemoteDhcp("server", 3, None, (other,))
+    assert found.dhcp == want
+    assert [asdict(one) for one in found.ports] == HEALTH["ports"]
+    assert [asdict(one) for one in found.boot_files] == HEALTH["boot_files"]
+    assert (found.time, found.mtu) == (1_900_000_000, 1500)
+    # an agent of before says nothing of it
+    before = answer_status.parse(text(STATUS))
+    assert (before.time, before.dhcp, before.ports) == (None, None, ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"time": -1},
+        {"mtu": 0},
+        {"mtu": 1 << 17},
+        {"ports": [{"protocol": "icmp", "port": 67, "open": True}]},
+        {"ports": [{"protocol": "udp", "port": 65536, "open": True}]},
+        {"ports": [{"protocol": "udp", "port": 67, "open": 1}]},
+        {"dhcp": {"mode": "relay"}},
+        {"dhcp": {"mode": None, "age": -1}},
+        {"dhcp": {"others": [{"address": "192.0.2.256", "proxy": False}]}},
+        {"dhcp": {"others": [{"address": "192.0.2.9", "proxy": None}]}},
+        {"dhcp": {"others": [{"address": "192.0.2.9", "proxy": True, "x": 1}]}},
+        {"dhcp": {"more": 1}},
+        {"boot_files": [{"release": "r1", "file": "xen", "state": "fine"}]},
+        {"boot_files": [{"release": "r1", "file": "../x", "state": "good"}]},
+    ],
+)
+def test_what_the_agent_sees_is_read_strictly(
+    change: dict[str, object],
+) -> None:
+    with pytest.raises(InvalidInput, match=r"syspxe\.Status"):
+        answer_status.parse(text({**STATUS, **HEALTH, **change}))
 
 
 LOADER = {"file": "ipxe.efi", "path": "/x/ipxe.efi", "version": "ipxe 1"}

@@ -16,7 +16,7 @@ from sys_pxe.dom0 import answers, cli, transports
 from sys_pxe.dom0.state import State
 from sys_pxe.dom0.transport import ProgramTransport
 from tests.dom0_world import SITE, keep_release, new_state
-from tests.unit.test_dom0_answers import CLIENT, STATUS
+from tests.unit.test_dom0_answers import CLIENT, HEALTH, STATUS
 
 Capture = pytest.CaptureFixture[str]
 SHOWN_MAX = 20_000
@@ -48,7 +48,7 @@ GOOD: dict[str, dict[str, object]] = {
     "syspxe.Activate": {"channel": "stable", "old": None, "new": "r1"},
     "syspxe.Site": {"serial": 1, "clients": 1, "profiles": 2},
     "syspxe.Releases": {"releases": [RELEASE]},
-    "syspxe.Status": {**STATUS},
+    "syspxe.Status": {**STATUS, **HEALTH},
     "syspxe.Prune": {"releases": ["old"], "chunks": 2, "bytes": 3},
 }  # fmt: skip
 

@@ -1,0 +1,127 @@
+"""Other DHCP servers on the LAN: real ones are found and named. Needs root."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sys_pxe import run
+from sys_pxe.agent.neighbours import PATIENCE, PAUSE
+from sys_pxe.lab.network import inside
+from tests.integration.agent_room import MAC, STRANGER, Room, opened, wait_for
+from tests.integration.test_agent_firmware import PROXY, replace_site
+
+ADDRESSES = ("--dhcp-range=192.0.2.150,192.0.2.199,1h",)
+# a proxy that knows UEFI alone
+UEFI_PROXY = (
+    "--dhcp-range=192.0.2.0,proxy,255.255.255.0",
+    "--pxe-service=x86-64_EFI,other,other.efi",
+)
+BIOS_PROXY = (
+    "--dhcp-range=192.0.2.0,proxy,255.255.255.0",
+    "--pxe-service=x86PC,other,other",
+)
+DHCP, PROXIES = False, True
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    with opened(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def other(room: Room, name: str, number: int, *words: str) -> Iterator[None]:
+    """Let another dnsmasq serve the LAN from 192.0.2.NUMBER."""
+    host = room.lan.host(name, f"192.0.2.{number}/24")
+    leases = room.world.root.parent / f"leases-{name}"
+    argv = [
+        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null"),
+        *("--port=0", "--interface=eth0", "--bind-interfaces", "--no-ping"),
+        *("--user=root", "--group=root", "--pid-file="),
+        *(f"--dhcp-leasefile={leases}", *words),
+    ]
+    child = run.spawn(inside(host, argv))
+    try:
+        wait_for(lambda: room.probe("offers", STRANGER, "7") or
+                 room.probe("offers", STRANGER, "0"))  # fmt: skip
+        yield
+    finally:
+        run.stop(child)
+
+
+def looked(room: Room) -> dict[str, object]:
+    started = time.monotonic()
+    got = room.world.rpc("syspxe.Status")
+    assert time.monotonic() - started < 2
+    assert got.status == 0, got.stderr
+    found: dict[str, object] = json.loads(got.stdout)["dhcp"]
+    return found
+
+
+def others(room: Room) -> set[tuple[str, bool]]:
+    """Return who answers a question that begins from now on."""
+    begun = time.monotonic()
+
+    def asked() -> bool:
+        age = looked(room)["age"]
+        waited = time.monotonic() - begun
+        return isinstance(age, int) and age + PATIENCE + 1 < waited
+
+    wait_for(asked, 2 * PAUSE + 10)
+    found = looked(room)
+    assert found["error"] is None
+    rows = found["others"]
+    assert isinstance(rows, list)
+    return {(row["address"], row["proxy"]) for row in rows}
+
+
+def test_alone_on_the_lan_nobody_is_named(room: Room) -> None:
+    assert looked(room)["mode"] == "server"
+    assert others(room) == set()
+    # our own question is no PC's
+    answer = json.loads(room.world.rpc("syspxe.Status").stdout)
+    assert answer["asked"] == []
+    assert answer["mtu"] == 1500
+    assert answer["trouble"] is None
+    ports = {(row["protocol"], row["port"]): row["open"]
+             for row in answer["ports"]}  # fmt: skip
+    assert ports == {("udp", 67): True, ("udp", 69): True, ("tcp", 80): True}
+    assert {row["state"] for row in answer["boot_files"]} == {"good"}
+    assert abs(answer["time"] - time.time()) < 5
+    # and a PC is served all the while
+    assert room.dhcp(MAC, "0")["file"] == "undionly.kpxe"
+
+
+def test_a_second_server_and_a_proxy_are_found_and_named(room: Room) -> None:
+    with (
+        other(room, "router", 254, *ADDRESSES),
+        other(room, "uefi", 253, *UEFI_PROXY),
+        other(room, "bios", 252, *BIOS_PROXY),
+    ):
+        assert others(room) == {
+            ("192.0.2.254", DHCP),
+            ("192.0.2.253", PROXIES),
+            ("192.0.2.252", PROXIES),
+        }
+    # and no longer, once they are gone
+    assert others(room) == set()
+
+
+def test_beside_another_server_it_alone_is_named(room: Room) -> None:
+    replace_site(room, 2, network=PROXY)
+    assert others(room) == set()
+    with other(room, "router", 254, *ADDRESSES):
+        assert others(room) == {("192.0.2.254", DHCP)}
+    found = looked(room)
+    assert found["mode"] == "proxy"
+
+
+def test_who_lies_about_itself_is_named_by_where_it_is(room: Room) -> None:
+    """A server that calls itself by our address is still another one."""
+    own = "--dhcp-option-force=54,192.0.2.1"
+    with other(room, "router", 254, *ADDRESSES, own):
+        assert others(room) == {("192.0.2.254", DHCP)}
