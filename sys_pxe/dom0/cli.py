@@ -13,6 +13,7 @@ from pathlib import Path
 from sys_pxe.dom0 import (
     cmd_channel,
     cmd_client,
+    cmd_doctor,
     cmd_key,
     cmd_plan,
     cmd_release,
@@ -29,7 +30,7 @@ from sys_pxe.errors import SysPxeError
 INTERRUPTED = 130
 _NOUNS = (
     *(cmd_key, cmd_release, cmd_channel, cmd_client, cmd_site, cmd_plan),
-    cmd_status,
+    *(cmd_status, cmd_doctor),
 )
 
 

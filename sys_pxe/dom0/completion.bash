@@ -64,7 +64,7 @@ _sys_pxe() {
     fi
 
     case "${words[*]:0:2}" in
-    '') wanted=(key release channel client site plan status) ;;
+    '') wanted=(key release channel client site plan status doctor) ;;
     key) wanted=(create show) ;;
     release) wanted=(build push list show prune) ;;
     channel) wanted=(list set rollback) ;;
@@ -82,7 +82,7 @@ _sys_pxe() {
         plan*) wanted=(--json --ram --release) ;;
         status) wanted=(--json --idle) ;;
         'key show' | 'release show' | 'channel list' | 'client list' | \
-            'client show' | 'site check') wanted=(--json) ;;
+            'client show' | 'site check' | doctor) wanted=(--json) ;;
         *) wanted=() ;;
         esac
         wanted+=(--help)

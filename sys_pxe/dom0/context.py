@@ -34,6 +34,7 @@ class Context:
     json: bool = False
     # seconds since 1970
     clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
 
     def now(self) -> int:
         """Return the time in whole seconds since 1970."""

@@ -118,8 +118,15 @@ class Bar:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as ``12 s`` or ``3 min 20 s``."""
+    """Return a duration as ``12 s``, ``3 min 20 s``, ``5 h 2 min``, ``9 days``.
+
+    The larger it is, the less its end matters.
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s"
+    if whole < 2 * 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 2 * 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} days"

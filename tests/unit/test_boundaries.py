@@ -39,7 +39,8 @@ PURE = (
     "dhcp",
     *("dom0.qubes_store", "dom0.qubes_write", "dom0.qubes_needs"),
     *("dom0.qubes_rewrite", "dom0.qubes_memory", "dom0.seal_rules"),
-    *("agent.asked", "dom0.siteedit"),
+    *("agent.asked", "agent.firewall", "dom0.siteedit"),
+    *("dom0.findings", "dom0.diagnose"),
     *("render.dnsmasq", "render.ipxe", "render.nginx", "render.server"),
 )
 IMPURE_MODULES = {

@@ -75,7 +75,11 @@ def test_quiet_says_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (200, "3 min 20 s")],
+    [
+        *((0, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (200, "3 min 20 s")),
+        *((7199, "119 min 59 s"), (7200, "2 h 0 min"), (90_061, "25 h 1 min")),
+        (800_000, "9 days"),
+    ],
 )
 def test_durations_are_words(seconds: float, text: str) -> None:
     assert duration(seconds) == text
