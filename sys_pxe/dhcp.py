@@ -40,6 +40,11 @@ class Reply:
     file: bytes = b""
 
     @property
+    def names_server(self) -> bool:
+        """Whether it says who sent it (RFC 2131, section 4.3.1)."""
+        return len(self.options.get(SERVER, b"")) == 4
+
+    @property
     def boot_server(self) -> IPv4Address | None:
         """Who is to boot from, by an offer to a firmware: its sender where it
         gives no address (a proxy), or where it gives a file too."""
@@ -92,8 +97,8 @@ def parse(untrusted: bytes, transaction: int, mac: bytes) -> Reply:
         raise InvalidInput("DHCP: for another client")
     options = _options(untrusted[_HEADER.size :])
     kind = options.get(_TYPE, b"")
-    if len(kind) != 1 or len(options.get(SERVER, b"")) != 4:
-        raise InvalidInput("DHCP: without message type or server identifier")
+    if len(kind) != 1:
+        raise InvalidInput("DHCP: without message type")
     return Reply(
         kind[0],
         IPv4Address(yiaddr),

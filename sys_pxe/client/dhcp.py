@@ -210,6 +210,6 @@ def _await(
             reply = dhcp.parse(payload, transaction, mac)
         except InvalidInput:
             continue
-        if reply.kind in wanted:
+        if reply.kind in wanted and reply.names_server:
             return reply
     return None

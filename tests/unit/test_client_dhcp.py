@@ -91,8 +91,6 @@ def test_a_lease_without_netmask_is_refused() -> None:
         reply(SERVER, xid=XID + 1),
         reply(SERVER, mac=bytes.fromhex("525400000002")),
         reply(SERVER, op=1),
-        reply(),  # no server identifier
-        reply((54, b"\1\2")),
         reply(SERVER).replace(b"\x63\x82\x53\x63", b"\x63\x82\x53\x64"),
         reply(SERVER)[:-3],
         reply(SERVER)[:-1] + bytes([12]),
@@ -105,6 +103,15 @@ def test_what_is_no_whole_answer_to_this_client_is_refused(
 ) -> None:
     with pytest.raises(InvalidInput):
         messages.parse(untrusted, XID, MAC)
+
+
+@pytest.mark.parametrize("said", [(), ((54, b"\1\2"),), (SERVER, SERVER)])
+def test_who_does_not_say_its_address_is_known_as_such(
+    said: tuple[tuple[int, bytes], ...],
+) -> None:
+    """The client takes no address of it; it is another server all the same."""
+    assert not messages.parse(reply(*said), XID, MAC).names_server
+    assert messages.parse(reply(SERVER), XID, MAC).names_server
 
 
 def test_padding_and_what_follows_the_end_are_skipped() -> None:
