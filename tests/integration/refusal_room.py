@@ -216,3 +216,14 @@ class Room:
     def chunk(self, number: int) -> Path:
         wanted = self.release.manifest.find(Role.DOM0_ROOT)
         return self.store.chunks / wanted.digests[number]
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Room]:
+    """Yield a room whose agent serves, on a LAN of its own."""
+    with Lan() as lan:
+        made = Room(lan, folder)
+        made.start()
+        yield made
+        if made.child is not None:
+            run.stop(made.child, 10)

@@ -11,16 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from sys_pxe import manifest, run, signature, site
+from sys_pxe import manifest, signature, site
 from sys_pxe.agent import report
 from sys_pxe.client import identity
 from sys_pxe.document import DOCUMENT_MAX
 from sys_pxe.errors import InvalidInput
-from sys_pxe.lab.network import Lan
 from sys_pxe.manifest import Role
 from sys_pxe.trust import CLOCK_PATIENCE, Identity
 from tests.agent_world import DAY, site_data
-from tests.integration.refusal_room import MAC, MIB, NEED, SIZE, STEP, Room
+from tests.integration.refusal_room import (
+    MAC,
+    MIB,
+    NEED,
+    SIZE,
+    STEP,
+    Room,
+    opened,
+)
 
 STRANGER = "52:54:00:00:00:77"
 
@@ -33,12 +40,8 @@ def flipped(content: bytes, at: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    with Lan() as lan:
-        made = Room(lan, tmp_path_factory.mktemp("refusals"))
-        made.start()
+    with opened(tmp_path_factory.mktemp("refusals")) as made:
         yield made
-        if made.child is not None:
-            run.stop(made.child, 10)
 
 
 def test_a_good_release_arrives_whole_and_is_reported(room: Room) -> None:
