@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sys_pxe import files, manifest, plan, run, signature, site
 from sys_pxe.dom0 import firststage, securekeys, unified
 from sys_pxe.dom0.state import State
 from sys_pxe.lab import traffic
-from sys_pxe.lab.world import BOOT_SECONDS, IN_RAM, World
-from tests.matrix import DESK, READY, Row, booting, named
+from sys_pxe.lab.world import BOOT_SECONDS, FAILED, IN_RAM, World, site_data
+from tests.matrix import DESK, FIRST, READY, Row, booting, named
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 TFTP_MAX = 2_000_000
 REFUSED_SECONDS = 240.0
+NEWER = "newer"
 
 
 SECURE = Row("uefi", "pxe", True, "virtio-net-pci")
@@ -91,7 +93,7 @@ def test_it_boots_to_the_login(world: World, row: Row) -> None:
     # by TFTP where the firmware knows no better, else not at all
     assert (sent > 0) == (row.path == "pxe")
     state = world.client_row(DESK)
-    assert (state["stage"], state["release"]) == ("handover", "r1")
+    assert (state["stage"], state["release"]) == ("handover", FIRST)
 
 
 @pytest.mark.parametrize("wrong", list(REFUSED))
@@ -116,6 +118,49 @@ def test_firmware_refuses_what_the_owner_did_not_sign(
     status = json.loads(world.command("status", "--json", shown=False))
     assert DESK.name in [row["client"] for row in status["offered"]]
     assert world.client_row(DESK) == before
+
+
+def test_an_older_image_that_was_signed_once_goes_no_further(
+    world: World,
+) -> None:
+    """Its signature is good for ever; the floor of the signed site is not."""
+    with newer_release(world):
+        script = world.agent_root / f"current/ipxe/{DESK.name}.ipxe"
+        genuine = script.read_text("ascii")
+        older = genuine.replace(image_digest(world, NEWER), image_digest(world))
+        assert older != genuine
+        files.write(script, older.encode("ascii"))
+        with booting(world, SECURE) as machine:
+            machine.wait_for(r"\(XEN\) Xen version", BOOT_SECONDS)
+            seen = machine.wait_for(FAILED, BOOT_SECONDS)
+            said = f"{FIRST} has serial 1, the site accepts 2 and above"
+            machine.wait_for(said, BOOT_SECONDS)
+            found = result(world, SECURE, seen.seconds, "floor")
+            assert IN_RAM not in machine.console.text
+        state = world.client_row(DESK)
+    record({**found, "wrong": "older image"})
+    assert (state["stage"], state["release"]) == ("failed", FIRST)
+    # Xen and the initramfs came, and nothing after them
+    assert isinstance(found["http_bytes"], int)
+    assert found["http_bytes"] < 60_000_000
+
+
+@contextmanager
+def newer_release(world: World) -> Iterator[None]:
+    """Publish another release, and let the site accept no older one."""
+    world.build(NEWER, world.golden())
+    world.command("release", "push", NEWER, shown=False)
+    world.command("channel", "set", "stable", NEWER)
+    serial = State(world.state).release(NEWER).serial
+    try:
+        data = {**site_data(), "floors": {"stable": serial}}
+        files.write(world.site_file, yaml.safe_dump(data).encode("ascii"))
+        world.command("site", "push")
+        yield
+    finally:
+        world.write_site()
+        world.command("site", "push")
+        world.command("channel", "rollback", "stable")
 
 
 @contextmanager
@@ -170,8 +215,8 @@ def signed_site(world: World) -> site.Site:
     return site.decode(text).site
 
 
-def image_digest(world: World) -> str:
-    release = State(world.state).release("r1")
+def image_digest(world: World, name: str = FIRST) -> str:
+    release = State(world.state).release(name)
     settings = plan.settings(signed_site(world), DESK.profile)
     found = plan.unified(settings, release)
     assert found is not None and found.role is manifest.Role.UNIFIED
