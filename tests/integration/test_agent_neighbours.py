@@ -10,7 +10,10 @@ import pytest
 
 from sys_pxe import run
 from sys_pxe.agent.neighbours import PATIENCE, PAUSE
+from sys_pxe.dom0 import cli
+from sys_pxe.dom0.findings import PROBLEM
 from sys_pxe.lab.network import inside
+from sys_pxe.manifest import Role
 from tests.integration.agent_room import MAC, STRANGER, Room, opened, wait_for
 from tests.integration.test_agent_firmware import PROXY, replace_site
 
@@ -125,3 +128,51 @@ def test_who_lies_about_itself_is_named_by_where_it_is(room: Room) -> None:
     own = "--dhcp-option-force=54,192.0.2.1"
     with other(room, "router", 254, *ADDRESSES, own):
         assert others(room) == {("192.0.2.254", DHCP)}
+
+
+def doctor(
+    room: Room, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, dict[str, str]]:
+    """Return the exit code of the command, and check -> what was said."""
+    capsys.readouterr()
+    code = cli.main(
+        [
+            *("--state", str(folder / "dom0"), "--quiet"),
+            *("--site", str(folder / "no-site.yaml")),
+            *("--transport", f"local:{room.world.root}", "doctor", "--json"),
+        ]
+    )
+    rows = json.loads(capsys.readouterr().out)
+    found: dict[str, str] = {}
+    for row in rows:
+        if row["severity"] == PROBLEM:
+            before = found.get(row["check"], "")
+            found[row["check"]] = f"{before}\n{row['what']}"
+    return code, found
+
+
+def test_the_doctor_names_each_fault_of_a_real_server(
+    room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # the release of these tests lives for days only
+    code, found = doctor(room, tmp_path, capsys)
+    assert (code, set(found)) == (1, {"expiry"})
+    release = room.world.store.release("r1")
+    assert release is not None
+    kernel = room.world.store.chunks / release.find(Role.KERNEL).digests[0]
+    kernel.write_bytes(kernel.read_bytes()[::-1] + b"x")
+    rules = (
+        b"table inet test { chain input { type filter hook input priority 0;"
+        b" udp dport 69 drop; }; }\n"
+    )
+    nft = room.lan.exec_argv(["nft", "--file", "-"])
+    run.run(nft, stdin=rules)
+    with other(room, "router", 254, *ADDRESSES):
+        # a question of a moment ago is not asked again
+        time.sleep(PAUSE)
+        code, found = doctor(room, tmp_path, capsys)
+    assert code == 1
+    assert set(found) == {"expiry", "dhcp", "boot-files", "firewall"}
+    assert "192.0.2.254 is a second DHCP server" in found["dhcp"]
+    assert "boot file kernel of release r1 is damaged" in found["boot-files"]
+    assert "blocks udp port 69" in found["firewall"]
