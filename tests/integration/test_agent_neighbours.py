@@ -57,9 +57,7 @@ def other(room: Room, name: str, number: int, *words: str) -> Iterator[None]:
 
 
 def looked(room: Room) -> dict[str, object]:
-    started = time.monotonic()
     got = room.world.rpc("syspxe.Status")
-    assert time.monotonic() - started < 2
     assert got.status == 0, got.stderr
     found: dict[str, object] = json.loads(got.stdout)["dhcp"]
     return found
@@ -94,7 +92,7 @@ def test_alone_on_the_lan_nobody_is_named(room: Room) -> None:
              for row in answer["ports"]}  # fmt: skip
     assert ports == {("udp", 67): True, ("udp", 69): True, ("tcp", 80): True}
     assert {row["state"] for row in answer["boot_files"]} == {"good"}
-    assert abs(answer["time"] - time.time()) < 5
+    assert abs(answer["time"] - time.time()) < 60
     # and a PC is served all the while
     assert room.dhcp(MAC, "0")["file"] == "undionly.kpxe"
 
