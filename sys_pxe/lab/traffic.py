@@ -6,7 +6,8 @@ from sys_pxe import run
 from sys_pxe.lab.network import Lan
 
 TABLE = "lab"
-# dnsmasq sends files from a port of its own each, so: UDP that is no DHCP
+# dnsmasq sends files from a port of its own each, so: UDP that is no DHCP, nor
+# the agent's own question (port 68) who else answers it
 _RULES = f"""
 table inet {TABLE} {{
     counter tftp {{ }}
@@ -18,7 +19,7 @@ table inet {TABLE} {{
     }}
     chain sent {{
         type filter hook output priority 0;
-        udp sport != {{ 67, 4011 }} counter name tftp
+        udp sport != {{ 67, 68, 4011 }} counter name tftp
         tcp sport 80 counter name http
     }}
 }}
