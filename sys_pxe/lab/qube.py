@@ -131,21 +131,31 @@ def _prepare(tree: Path) -> None:
     # what a package starts in here would be on the network of this machine
     files.write(tree / "usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", 0o755)
     files.copy(REPOSITORY / REQUIREMENTS, tree / "root" / REQUIREMENTS)
-    files.copy(Path("/etc/resolv.conf"), tree / "etc/resolv.conf")
-    inside(tree, "apt-get", "update")
-    inside(tree, "apt-get", "install", "--yes", "--no-install-recommends",
-           *_PACKAGES)  # fmt: skip
+    install(tree, *_PACKAGES)
     # this machine may have authorities of its own
     files.copy(_AUTHORITIES, tree / _AUTHORITIES.relative_to("/"))
     inside(tree, "python3", "-m", "venv", "/opt/salt")
     inside(tree, "/opt/salt/bin/pip", "install", "--quiet", "-r",
            f"/root/{REQUIREMENTS}")  # fmt: skip
     files.write(tree / SALT, salt_call_source(), 0o755)
+    disk_initramfs(tree, _INITRAMFS)
+
+
+def install(tree: Path, *packages: str) -> None:
+    """Install Debian packages in a tree, from where the tree itself is."""
+    files.copy(Path("/etc/resolv.conf"), tree / "etc/resolv.conf")
+    inside(tree, "apt-get", "--quiet", "update")
+    inside(tree, "apt-get", "--yes", "--no-install-recommends", "install",
+           *packages)  # fmt: skip
+
+
+def disk_initramfs(tree: Path, path: str) -> None:
+    """Make an initramfs below a tree for a machine with the tree on a disk."""
     inside(
         tree, "dracut", "--force", "--no-hostonly", "--no-early-microcode",
         "--modules", "base rootfs-block fs-lib kernel-modules udev-rules",
         "--drivers", "virtio_blk virtio_pci ext4", "--filesystems", "ext4",
-        "--kver", kernel(tree), f"/{_INITRAMFS}",
+        "--kver", kernel(tree), f"/{path}",
     )  # fmt: skip
 
 

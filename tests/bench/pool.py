@@ -23,7 +23,7 @@ from sys_pxe.dom0 import seed, squash
 from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.volumes import Item
 from sys_pxe.errors import SysPxeError
-from sys_pxe.lab import golden, mirror, qube
+from sys_pxe.lab import golden, qube
 from sys_pxe.lab.machine import Hardware, Machine
 from sys_pxe.lab.network import Lan
 from tests.bench import pool_guest, rows, sources
@@ -144,25 +144,12 @@ def make_artifacts(folder: Path, golden_tree: Path) -> None:
 def make_system(folder: Path, golden_tree: Path) -> None:
     """Make the root with the peers' tools, its kernel and initramfs."""
     say("the machine's root and its initramfs")
-    archive = f"deb {mirror.debian_mirror()} {mirror.suite()} main\n"
-    changes = {
-        "etc/apt/sources.list": archive.encode("ascii"),
-        "etc/resolv.conf": Path("/etc/resolv.conf").read_bytes(),
-    }
-    with golden.variant(golden_tree, "pool-bench", changes) as tree:
-        qube.inside(tree, "apt-get", "--quiet", "update")
-        qube.inside(tree, "apt-get", "--yes", "--no-install-recommends",
-                    "install", *PACKAGES)  # fmt: skip
+    with golden.variant(golden_tree, "pool-bench", {}) as tree:
+        qube.install(tree, *PACKAGES)
         files.make_folder(tree / CODE)
         files.write(tree / INIT, INIT_TEXT.encode("ascii"), 0o755)
         version = qube.kernel(tree)
-        qube.inside(
-            tree, "dracut", "--force", "--no-hostonly",
-            "--no-early-microcode", "--modules",
-            "base rootfs-block fs-lib kernel-modules udev-rules",
-            "--drivers", "virtio_blk virtio_pci ext4", "--filesystems",
-            "ext4", "--kver", version, f"/{INITRAMFS}",
-        )  # fmt: skip
+        qube.disk_initramfs(tree, INITRAMFS)
         files.copy(tree / f"boot/vmlinuz-{version}", folder / "kernel")
         files.copy(tree / INITRAMFS, folder / "initramfs")
         for left in ("var/cache/apt/archives", "var/lib/apt/lists"):

@@ -1,4 +1,4 @@
-"""One lab for all boot tests of a process: LAN, agent, an active release."""
+"""One lab for all boot tests: LAN, agent, a release that is active."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,7 @@ BUILD = Path(__file__).resolve().parents[2] / "build"
 
 
 @pytest.fixture(scope="session")
-def world(worker_id: str) -> Iterator[World]:
-    """``worker_id`` tells processes of pytest-xdist that run side by side."""
-    folder = BUILD / "boot-tests" / worker_id
-    with World(folder, BUILD / "cache", print) as lab:
+def world() -> Iterator[World]:
+    with World(BUILD / "boot-tests", BUILD / "cache", print) as lab:
         matrix.start(lab)
         yield lab

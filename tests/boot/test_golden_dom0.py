@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sys_pxe import files, run
-from sys_pxe.lab import golden, mirror, qube, qubes
+from sys_pxe.lab import golden, qube, qubes
 from sys_pxe.lab.machine import Hardware, Machine
 from sys_pxe.lab.network import Lan
 
@@ -47,21 +47,11 @@ def prepare(tree: Path) -> None:
         run.run(["cp", "-r", str(REPOSITORY / name), str(place)])
     guest = REPOSITORY / "tests/boot/golden_guest.py"
     files.copy(guest, place / guest.name)
-    archive = f"deb {mirror.debian_mirror()} {mirror.suite()} main\n"
-    files.write(tree / "etc/apt/sources.list", archive.encode("ascii"))
-    files.copy(Path("/etc/resolv.conf"), tree / "etc/resolv.conf")
-    qube.inside(tree, "apt-get", "--quiet", "update")
-    qube.inside(tree, "apt-get", "--yes", "--no-install-recommends", "install",
-                *PACKAGES)  # fmt: skip
+    qube.install(tree, *PACKAGES)
     qubes.add(tree)
     files.make_folder(tree / "etc/sys-pxe")
     files.write(tree / "etc/sys-pxe/site.yaml", SITE.encode("ascii"))
-    qube.inside(
-        tree, "dracut", "--force", "--no-hostonly", "--no-early-microcode",
-        "--modules", "base rootfs-block fs-lib kernel-modules udev-rules",
-        "--drivers", "virtio_blk virtio_pci ext4", "--filesystems", "ext4",
-        "--kver", qube.kernel(tree), f"/{INITRAMFS}",
-    )  # fmt: skip
+    qube.disk_initramfs(tree, INITRAMFS)
 
 
 def disks(tree: Path, folder: Path) -> tuple[Path, ...]:
