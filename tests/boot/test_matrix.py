@@ -124,7 +124,7 @@ def test_an_older_image_that_was_signed_once_goes_no_further(
     world: World,
 ) -> None:
     """Its signature is good for ever; the floor of the signed site is not."""
-    with newer_release(world):
+    with newer_release(world) as floor:
         script = world.agent_root / f"current/ipxe/{DESK.name}.ipxe"
         genuine = script.read_text("ascii")
         older = genuine.replace(image_digest(world, NEWER), image_digest(world))
@@ -133,8 +133,9 @@ def test_an_older_image_that_was_signed_once_goes_no_further(
         with booting(world, SECURE) as machine:
             machine.wait_for(r"\(XEN\) Xen version", BOOT_SECONDS)
             seen = machine.wait_for(FAILED, BOOT_SECONDS)
-            said = f"{FIRST} has serial 1, the site accepts 2 and above"
-            machine.wait_for(said, BOOT_SECONDS)
+            serial = State(world.state).release(FIRST).serial
+            said = f"has serial {serial}, the site accepts {floor} and above"
+            machine.wait_for(f"release {FIRST} {said}", BOOT_SECONDS)
             found = result(world, SECURE, seen.seconds, "floor")
             assert IN_RAM not in machine.console.text
         state = world.client_row(DESK)
@@ -146,8 +147,11 @@ def test_an_older_image_that_was_signed_once_goes_no_further(
 
 
 @contextmanager
-def newer_release(world: World) -> Iterator[None]:
-    """Publish another release, and let the site accept no older one."""
+def newer_release(world: World) -> Iterator[int]:
+    """Publish another release, and let the site accept no older one.
+
+    Yields the floor. How many releases other tests have built is theirs.
+    """
     world.build(NEWER, world.golden())
     world.command("release", "push", NEWER, shown=False)
     world.command("channel", "set", "stable", NEWER)
@@ -156,7 +160,7 @@ def newer_release(world: World) -> Iterator[None]:
         data = {**site_data(), "floors": {"stable": serial}}
         files.write(world.site_file, yaml.safe_dump(data).encode("ascii"))
         world.command("site", "push")
-        yield
+        yield serial
     finally:
         world.write_site()
         world.command("site", "push")
