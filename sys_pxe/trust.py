@@ -3,7 +3,9 @@
 Whoever calls has checked the signature over the exact bytes already, and then
 parsed them. The rules, in the order in which they are applied:
 
-1. The manifest is the one that the boot files belong to (client only).
+1. The manifest is the one that the boot files belong to (client only). Those
+   of a boot stick belong to every release with their Xen and kernel: there it
+   is the one that the channel's signed pointer names.
 2. It is not from the future: a clock before its creation proves nothing.
 3. It has not expired.
 4. Its serial is not below the floor that the signed site gives the channel,
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 
 from sys_pxe import names
 from sys_pxe.errors import VerificationError
-from sys_pxe.manifest import Manifest
+from sys_pxe.manifest import Manifest, Role
 from sys_pxe.pointer import Pointer
 
 # A PC's clock may be somewhat slow without being dead.
@@ -25,6 +27,7 @@ QUBE_CLOCK = (
     "correct the clock of dom0, then restart the sys-pxe qube, which takes "
     "its time from there"
 )
+_SHOWN = {Role.XEN: "Xen", Role.KERNEL: "kernel"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,17 @@ class Identity:
 
     release: str
     serial: int
+
+
+@dataclass(frozen=True)
+class StickIdentity:
+    """The Xen and the kernel on a boot stick: SHA-256 of each, in hex."""
+
+    xen: str
+    kernel: str
+
+
+Pinned = Identity | StickIdentity
 
 
 def check_identity(manifest: Manifest, pinned: Identity) -> None:
@@ -45,6 +59,17 @@ def check_identity(manifest: Manifest, pinned: Identity) -> None:
             "restart this PC so that it loads matching boot files; if that "
             "does not help, push the release again",
         )
+
+
+def check_stick(manifest: Manifest, pinned: StickIdentity) -> None:
+    """Rule 1 on a boot stick. Raises VerificationError."""
+    for role, digest in ((Role.XEN, pinned.xen), (Role.KERNEL, pinned.kernel)):
+        if manifest.find(role).sha256 != digest:
+            raise VerificationError(
+                f"release {manifest.release} (serial {manifest.serial}) has "
+                f"another {_SHOWN[role]} than this boot stick",
+                "write a new stick: 'sys-pxe media build' on the server PC",
+            )
 
 
 def check_dates(manifest: Manifest, now: int, clock: str) -> None:
@@ -99,6 +124,11 @@ def check_pointer(
             f"newer than the current one ({current.serial})",
             "sign a new pointer; an old one cannot be used again",
         )
+    check_named(pointer, manifest)
+
+
+def check_named(pointer: Pointer, manifest: Manifest) -> None:
+    """A pointer names this manifest. Raises VerificationError."""
     named = (pointer.release, pointer.release_serial)
     if named != (manifest.release, manifest.serial):
         raise VerificationError(

@@ -15,16 +15,14 @@ from sys_pxe import (
     files,
     manifest,
     plan,
-    pointer,
     ram,
     run,
     signature,
-    site,
-    trust,
 )
 from sys_pxe.client import (
     card,
     dhcp,
+    documents,
     fetch,
     identity,
     interface,
@@ -40,6 +38,7 @@ from sys_pxe.client.screen import State
 from sys_pxe.document import DOCUMENT_MAX
 from sys_pxe.errors import InvalidInput, SysPxeError, VerificationError
 from sys_pxe.manifest import SET_ROLES, Artifact, QubeSet, Role
+from sys_pxe.trust import Identity
 
 RESULT = memory.BASE / "boot.json"
 # seconds between two reports while bytes come in
@@ -81,7 +80,8 @@ class Boot:
         if (pc_mib := smbios.pc_mib()) is not None:
             self._ram["pc_mib"] = pc_mib
         self.pinned = identity.read()
-        self.state.release = self.pinned.release
+        if isinstance(self.pinned, Identity):
+            self.state.release = self.pinned.release
 
     def run(self) -> None:
         """Run all stages. Raises SysPxeError where one fails."""
@@ -153,25 +153,12 @@ class Boot:
     def stage_manifest(self) -> None:
         """Get site, pointer and manifest; check signatures and rules."""
         assert self.facts.boot_card is not None
-        signed = site.decode(self._signed("/site", "the site document"))
-        name, settings = _settings(signed.site, self.facts.boot_card.mac)
-        self.state.client, self.facts.settings = name, settings
-        path = f"/releases/{self.pinned.release}"
-        what = f"the manifest of release {self.pinned.release}"
-        found = manifest.parse(self._signed(path, what))
-        trust.check_identity(found, self.pinned)
-        trust.check_dates(found, int(time.time()), trust.CLIENT_CLOCK)
-        floor = signed.site.floors.get(settings.channel, 1)
-        trust.check_floor(found, floor, self._pointer(settings.channel, floor))
-        self.facts.release = found
-
-    def _pointer(self, channel: str, floor: int) -> pointer.Pointer | None:
-        if self.pinned.serial >= floor:
-            return None
-        what = f"the pointer of channel {channel}"
-        text = self._signed(f"/channels/{channel}", what)
-        found = pointer.parse(text)
-        return found if found.channel == channel else None
+        here = documents.place(self._signed, self.facts.boot_card.mac)
+        self.state.client, self.facts.settings = here.client, here.settings
+        now = int(time.time())
+        found = documents.choose(self._signed, self.pinned, here, now)
+        self.facts.release = found.release
+        self.state.release = found.release.release
 
     def stage_ram(self) -> None:
         """Check that the release fits, before a byte of it is fetched."""
@@ -254,8 +241,9 @@ class Boot:
         memory.mount_root(image, self.facts.settings.overlay_mib)
         memory.write_hostname(self.state.client)
         memory.write_issue(
-            f"{self.state.client}: release {self.pinned.release} (serial "
-            f"{self.pinned.serial}) in RAM; power-off forgets all changes"
+            f"{self.state.client}: release {self.state.release} (serial "
+            f"{self.facts.release.serial}) in RAM; power-off forgets all "
+            "changes"
         )
 
     def stage_pool(self) -> None:
@@ -292,16 +280,15 @@ class Boot:
         self._reported = time.monotonic()
         if self.facts.server is None or self.facts.boot_card is None:
             return
-        # no name is known before the site is read, and an empty one is refused
-        name = {"client": self.state.client} if self.state.client else {}
+        # not known before the documents are read, and an empty one is refused
+        named = {"client": self.state.client, "release": self.state.release}
         report.send(
             self.facts.server,
             {
-                **name,
+                **{key: name for key, name in named.items() if name},
                 **self._ram,
                 "mac": self.facts.boot_card.mac,
                 "mtu": self.facts.mtu,
-                "release": self.pinned.release,
                 "stage": stage,
                 "bytes": self.state.done,
                 "total": self.state.total,
@@ -311,11 +298,12 @@ class Boot:
         )
 
     def _write_result(self) -> None:
-        progress = self.facts.progress
+        progress, release = self.facts.progress, self.facts.release
+        assert release is not None
         found = {
             "client": self.state.client,
-            "release": self.pinned.release,
-            "serial": self.pinned.serial,
+            "release": release.release,
+            "serial": release.serial,
             "interfaces": self.facts.interfaces,
             "bytes_received": progress.received if progress else 0,
             "breaks": progress.breaks if progress else 0,
@@ -331,18 +319,6 @@ def _server(used: card.Card, lease: dhcp.Lease) -> fetch.Server:
     """Return the server of a PC whose loader named none."""
     asked = dhcp.boot_server(used.name, used.mac, _ASK)
     return (str(asked or lease.boot_server), identity.HTTP_PORT)
-
-
-def _settings(found: site.Site, mac: str) -> tuple[str, plan.Settings]:
-    client = found.by_mac(mac)
-    if client is not None:
-        return client.name, plan.settings(found, client.profile)
-    if found.unknown_clients is not None:
-        return "unknown", plan.settings(found, found.unknown_clients)
-    raise VerificationError(
-        f"this PC ({mac}) is not in the signed site",
-        "add it to site.yaml and run 'sys-pxe site push'",
-    )
 
 
 def failed(boot: Boot | None, error: SysPxeError) -> None:

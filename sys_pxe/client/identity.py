@@ -1,7 +1,7 @@
-"""What the initramfs carries of its own: release, serial, key, command line.
+"""What the initramfs carries of its own: identity, key, command line.
 
 The builder appends the identity to the initramfs, so that boot files know the
-one release that they belong to.
+one release that they belong to, and a boot stick those that suit it.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 from sys_pxe import names
 from sys_pxe.client.fetch import Server
 from sys_pxe.errors import InvalidInput
-from sys_pxe.trust import Identity
+from sys_pxe.trust import Identity, Pinned, StickIdentity
 
 INSIDE = Path("/usr/lib/sys-pxe")
 KEY = INSIDE / "key.pem"
@@ -32,18 +32,26 @@ class Hints:
     server: Server | None
 
 
-def read(path: Path = IDENTITY) -> Identity:
-    """Return the release that this initramfs belongs to (InvalidInput)."""
+def read(path: Path = IDENTITY) -> Pinned:
+    """Return what this initramfs belongs to (InvalidInput): a release, or on a
+    boot stick a Xen and a kernel."""
     words = [line.split(" ") for line in path.read_text("ascii").splitlines()]
-    form = [(w[0], len(w)) for w in words]
-    if form != [("release", 2), ("serial", 2)]:
-        raise InvalidInput(
-            f"{path}: expected a line 'release NAME' and a line 'serial N'",
-            "this initramfs was not built by 'sys-pxe release build'",
-        )
-    return Identity(
-        names.parse_name(words[0][-1], str(path)),
-        names.parse_int(words[1][-1], str(path), 1, names.SERIAL_MAX),
+    where = str(path)
+    match words:
+        case [["release", name], ["serial", number]]:
+            return Identity(
+                names.parse_name(name, where),
+                names.parse_int(number, where, 1, names.SERIAL_MAX),
+            )
+        case [["xen", xen], ["kernel", kernel]]:
+            return StickIdentity(
+                names.parse_sha256(xen, where),
+                names.parse_sha256(kernel, where),
+            )
+    raise InvalidInput(
+        f"{path}: expected lines 'release NAME' and 'serial N', or 'xen "
+        "SHA256' and 'kernel SHA256'",
+        "this initramfs was not built by 'sys-pxe release build'",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from sys_pxe import files
 from sys_pxe.dom0 import identity
 from sys_pxe.errors import InvalidInput, SysPxeError
+from sys_pxe.trust import Pinned
 
 XEN_MAX = 64 << 20
 _BUFFER = 1 << 20
@@ -81,8 +82,8 @@ def unpack_xen(source: Path, target: Path) -> None:
     files.write(target, content)
 
 
-def add_identity(source: Path, target: Path, release: str, serial: int) -> None:
-    """Write an initramfs with the release's name and serial at its end."""
+def add_identity(source: Path, target: Path, pinned: Pinned) -> None:
+    """Write an initramfs with what it belongs to at its end."""
     with open(source, "rb") as stream, files.replacing(target) as new:
         shutil.copyfileobj(stream, new, _BUFFER)
-        new.write(identity.appended(new.tell(), release, serial))
+        new.write(identity.appended(new.tell(), pinned))

@@ -29,6 +29,7 @@ from sys_pxe.dom0.sets import Wanted
 from sys_pxe.dom0.state import BUILDING_PREFIX, MANIFEST, State
 from sys_pxe.errors import UsageError
 from sys_pxe.manifest import Image, Manifest, QubeSet
+from sys_pxe.trust import Identity
 
 DEFAULT_GOLDEN = "/"
 DEFAULT_VALID_DAYS = 90
@@ -102,7 +103,8 @@ class _Build:
             self.work,
         )
         target = self.folder / "initramfs"
-        bootfiles.add_identity(plain, target, self.order.release, self.serial)
+        pinned = Identity(self.order.release, self.serial)
+        bootfiles.add_identity(plain, target, pinned)
         self.reporter.step(f"    {target.stat().st_size / MIB:.1f} MiB")
         if xen_efi is None or not self.order.images:
             self.reporter.step(f"    note: {_no_images(xen_efi)}")

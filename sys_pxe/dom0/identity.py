@@ -6,6 +6,8 @@ uncompressed one must begin at a multiple of 4 bytes
 name is known to the initramfs without packing it again. Pure.
 """
 
+from sys_pxe.trust import Pinned, StickIdentity
+
 PLACE = "usr/lib/sys-pxe/identity"
 _FOLDER_MODE = 0o040755
 _FILE_MODE = 0o100644
@@ -13,27 +15,34 @@ _ALIGNMENT = 512
 _TRAILER = "TRAILER!!!"
 
 
-def text(release: str, serial: int) -> bytes:
+def text(pinned: Pinned) -> bytes:
     """Return what the identity file says."""
-    return f"release {release}\nserial {serial}\n".encode("ascii")
+    if isinstance(pinned, StickIdentity):
+        lines = f"xen {pinned.xen}\nkernel {pinned.kernel}\n"
+    else:
+        lines = f"release {pinned.release}\nserial {pinned.serial}\n"
+    return lines.encode("ascii")
 
 
-def archive(release: str, serial: int) -> bytes:
+def archive(pinned: Pinned) -> bytes:
     """Return the cpio archive (newc) that holds the identity file."""
     parts = PLACE.split("/")
     entries = [
         _entry(number, "/".join(parts[:number]), _FOLDER_MODE, b"", 2)
         for number in range(1, len(parts))
     ]
-    content = text(release, serial)
+    content = text(pinned)
     entries.append(_entry(len(parts), PLACE, _FILE_MODE, content, 1))
     entries.append(_entry(0, _TRAILER, 0, b"", 1))
     return padded(b"".join(entries), _ALIGNMENT)
 
 
-def appended(size: int, release: str, serial: int) -> bytes:
-    """Return what to put behind an initramfs of ``size`` bytes."""
-    return bytes(-size % 4) + archive(release, serial)
+def appended(size: int, pinned: Pinned) -> bytes:
+    """Return what to put behind an initramfs of ``size`` bytes.
+
+    Of two identities the later one counts: the kernel writes it over the first.
+    """
+    return bytes(-size % 4) + archive(pinned)
 
 
 def padded(content: bytes, alignment: int) -> bytes:

@@ -1,7 +1,8 @@
 """The client program's middle stages on a host of the lab. JSON to stdout.
 
 Usage: ``refusal_probe.py JSON`` with the keys folder, key, release, serial,
-mac, and optionally ram (MiB) and clock (seconds since 1970). Only what needs
+mac, and optionally ram (MiB), clock (seconds since 1970), or xen and kernel,
+the digests of a boot stick, in place of a release. Only what needs
 a real PC is stood in for: the network card, its address, root and handover.
 """
 
@@ -56,9 +57,9 @@ def prepare(wanted: dict[str, str]) -> None:
     boot.RESULT = folder / "boot.json"
     identity.KEY = Path(wanted["key"])
     path = folder / "identity"
-    path.write_text(
-        f"release {wanted['release']}\nserial {wanted['serial']}\n", "ascii"
-    )
+    keys = ("xen", "kernel") if "xen" in wanted else ("release", "serial")
+    lines = [f"{key} {wanted[key]}\n" for key in keys]
+    path.write_text("".join(lines), "ascii")
     # a default of a function is bound when the function is made
     identity.read.__defaults__ = (path,)
     if "ram" in wanted:

@@ -42,11 +42,15 @@ def wait_for(what: Callable[[], object], patience: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def made_release(world: World) -> Release:
+def made_release(
+    world: World, name: str = "r1", serial: int = 3, **given: bytes
+) -> Release:
+    """Return a release of parts that were ``given``, or else are new."""
     content = {"xen": 512, "kernel": 512, "initramfs": 512, "dom0-root": SIZE}
     parts = {role: os.urandom(size) for role, size in content.items()}
+    parts.update(given)
     text = Manifest(
-        "r1", 3, world.now - DAY, world.now + DAY,
+        name, serial, world.now - DAY, world.now + DAY,
         tuple(
             artifact(Role(role), role, part, min(STEP, len(part)))
             for role, part in parts.items()

@@ -17,7 +17,7 @@ from sys_pxe.client import identity
 from sys_pxe.document import DOCUMENT_MAX
 from sys_pxe.errors import InvalidInput
 from sys_pxe.manifest import Role
-from sys_pxe.trust import CLOCK_PATIENCE, Identity
+from sys_pxe.trust import CLOCK_PATIENCE, Identity, StickIdentity
 from tests.agent_world import DAY, site_data
 from tests.integration.refusal_room import (
     MAC,
@@ -240,22 +240,22 @@ def test_a_signed_rollback_lifts_the_floor(room: Room) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "said"),
     [
-        {"rollback": False},
-        {"release": "r2"},
-        {"release_serial": 4},
-        {"channel": "testing"},
+        ({"rollback": False}, "accepts 4 and above"),
+        ({"release": "r2"}, "accepts 4 and above"),
+        ({"release_serial": 4}, "accepts 4 and above"),
+        ({"channel": "testing"}, "channel stable is one of channel testing"),
     ],
 )
 def test_a_rollback_of_something_else_lifts_nothing(
-    room: Room, changes: dict[str, object]
+    room: Room, changes: dict[str, object], said: str
 ) -> None:
     with (
         room.changed(room.store.site_file, room.site(floors={"stable": 4})),
         room.changed_only(room.pointer_file, room.pointer(**changes)),
     ):
-        assert room.refused_early().says("accepts 4 and above")
+        assert room.refused_early().says(said)
 
 
 def test_a_changed_rollback_lifts_nothing(room: Room) -> None:
@@ -346,7 +346,12 @@ def test_an_identity_of_another_form_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "identity"
     path.write_text("release r1\nserial 3\n")
     assert identity.read(path) == Identity("r1", 3)
+    mark = "0" * 64
+    path.write_text(f"xen {mark}\nkernel {mark}\n")
+    assert identity.read(path) == StickIdentity(mark, mark)
     for text in (
+        *(f"kernel {mark}\nxen {mark}\n", f"xen {mark}\nkernel {mark[1:]}\n"),
+        *(f"xen {mark}\nserial 3\n", f"xen {mark}\nkernel {mark.upper()}A\n"),
         *("", "release r1\n", "serial 3\nrelease r1\n", "release\nserial 3\n"),
         *("release r1 r2\nserial 3\n", "release r1\nserial 3 4\n"),
         *("release r1\nserial 0\n", "release r1\nserial 3\nserial 3\n"),

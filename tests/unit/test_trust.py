@@ -4,9 +4,10 @@ import pytest
 
 from sys_pxe import trust
 from sys_pxe.errors import VerificationError
+from sys_pxe.manifest import Manifest
 from sys_pxe.pointer import Pointer
-from sys_pxe.trust import Identity
-from tests.documents import CREATED, EXPIRES, pointer, release
+from sys_pxe.trust import Identity, StickIdentity
+from tests.documents import CREATED, EXPIRES, pointer, release, sha
 
 DAY = 86_400
 
@@ -24,6 +25,35 @@ def test_another_release_than_the_pinned_one(pinned: Identity) -> None:
         f"belong to {pinned.release} (serial {pinned.serial})"
     )
     assert caught.value.hint.startswith("restart this PC")
+
+
+STICK = StickIdentity(sha("xen"), sha("vmlinuz"))
+
+
+@pytest.mark.parametrize("made", [release(), release("r9", 9)])
+def test_a_stick_suits_each_release_with_its_xen_and_kernel(
+    made: Manifest,
+) -> None:
+    trust.check_stick(made, STICK)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "what"),
+    [
+        (StickIdentity(sha("other"), sha("vmlinuz")), "Xen"),
+        (StickIdentity(sha("xen"), sha("other")), "kernel"),
+        (StickIdentity(sha("vmlinuz"), sha("xen")), "Xen"),
+    ],
+)
+def test_a_stick_with_other_parts_is_named(
+    pinned: StickIdentity, what: str
+) -> None:
+    with pytest.raises(VerificationError) as caught:
+        trust.check_stick(release(), pinned)
+    assert caught.value.message == (
+        f"release r1 (serial 3) has another {what} than this boot stick"
+    )
+    assert "sys-pxe media build" in caught.value.hint
 
 
 @pytest.mark.parametrize("now", [CREATED - DAY, CREATED, EXPIRES - 1])
