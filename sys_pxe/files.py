@@ -90,9 +90,12 @@ def write_generated(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 @contextmanager
-def scratch(prefix: str) -> Iterator[Path]:
-    """Yield a folder for things in between; it is gone when the block ends."""
-    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
+    """Yield a folder for things in between; it is gone when the block ends.
+
+    It lies in ``folder``, or where the system has such things.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as name:
         yield Path(name)
 
 

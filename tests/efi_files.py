@@ -1,6 +1,9 @@
 """Small EFI files for tests: real headers, a few bytes of content."""
 
 import struct
+from pathlib import Path
+
+from sys_pxe import run
 
 
 def efi_file(
@@ -35,3 +38,16 @@ def efi_file(
         )
         body += content.ljust(-(-len(content) // 4096) * 4096, b"\0")
     return bytes(head + body)
+
+
+def linked_efi(target: Path) -> Path:
+    """Make a small EFI file that binutils linked as Xen's own build does."""
+    source = b".globl start\n.text\nstart: ret\n.data\n.quad start, 7\n"
+    code = target.with_suffix(".o")
+    run.run(["as", "-o", str(code), "-"], stdin=source)
+    run.run(
+        ["ld", "-mi386pep", "--subsystem=10", "--entry=start",
+         "--image-base=0xffff82d040000000", "--section-alignment=0x200000",
+         "-o", str(target), str(code)]
+    )  # fmt: skip
+    return target

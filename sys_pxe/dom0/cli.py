@@ -15,6 +15,7 @@ from sys_pxe.dom0 import (
     cmd_client,
     cmd_doctor,
     cmd_key,
+    cmd_media,
     cmd_plan,
     cmd_release,
     cmd_site,
@@ -29,8 +30,8 @@ from sys_pxe.errors import SysPxeError
 
 INTERRUPTED = 130
 _NOUNS = (
-    *(cmd_key, cmd_release, cmd_channel, cmd_client, cmd_site, cmd_plan),
-    *(cmd_status, cmd_doctor),
+    *(cmd_key, cmd_release, cmd_channel, cmd_client, cmd_site, cmd_media),
+    *(cmd_plan, cmd_status, cmd_doctor),
 )
 
 

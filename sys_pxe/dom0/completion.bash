@@ -64,12 +64,13 @@ _sys_pxe() {
     fi
 
     case "${words[*]:0:2}" in
-    '') wanted=(key release channel client site plan status doctor) ;;
+    '') wanted=(key release channel client site media plan status doctor) ;;
     key) wanted=(create show) ;;
     release) wanted=(build push list show prune) ;;
     channel) wanted=(list set rollback) ;;
     client) wanted=(list add show render) ;;
     site) wanted=(check push) ;;
+    media) wanted=(build) ;;
     esac
     if [[ $current == -* ]]; then
         case "${words[*]:0:2}" in
@@ -79,6 +80,7 @@ _sys_pxe() {
         'client render') wanted=(--json --http-port) ;;
         'key create') wanted=(--secure-boot) ;;
         'client add') wanted=(--from-seen --profile) ;;
+        'media build') wanted=(--profile --release) ;;
         plan*) wanted=(--json --ram --release) ;;
         status) wanted=(--json --idle) ;;
         'key show' | 'release show' | 'channel list' | 'client list' | \

@@ -182,6 +182,12 @@ def sign_image(source: Path, target: Path, keys: Keys) -> None:
     check_signed(target, keys)
 
 
+def remove_signature(path: Path) -> None:
+    """Take the signature off an EFI file that has one. SysPxeError."""
+    argv = ["sbattach", "--remove", str(path)]
+    run.run(argv, timeout=_TIMEOUT, hint=_TOOLS)
+
+
 def check_signed(path: Path, keys: Keys) -> None:
     """Raise SysPxeError unless the db key signed this EFI file."""
     run.run(

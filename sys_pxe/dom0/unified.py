@@ -24,6 +24,8 @@ from sys_pxe.site import Site
 # firmware checks the whole file before it starts: 0.1 s and more for each MB
 SIZE_MAX = 100 * 1000 * 1000
 PAGE = 4096
+# where xen.efi looks for its configuration, the kernel, the initramfs
+SECTIONS = (".config", ".kernel", ".ramdisk")
 _TIMEOUT = 120
 _NAME_MAX = names.NAME_MAX - len(f"{Role.UNIFIED}-")
 # where packages put xen.efi: Debian's, Qubes' on the EFI partition, Xen's own
@@ -147,11 +149,8 @@ def build(
     read(parts.xen)
     run.run(argv, timeout=_TIMEOUT, hint=_HINT)
     before = read(xen)
-    contents = {
-        ".config": config,
-        ".kernel": parts.kernel,
-        ".ramdisk": parts.initramfs,
-    }
+    sources = (config, parts.kernel, parts.initramfs)
+    contents = dict(zip(SECTIONS, sources, strict=True))
     if there := [name for name in contents if before.find(name)]:
         raise InvalidInput(
             f"{parts.xen} has a section {there[0]} already",
@@ -172,6 +171,19 @@ def build(
     if made.image_size < made.end or made.base != before.base:
         raise _wrong(target, "its headers do not cover its sections")
     return made
+
+
+def take_apart(image: Path, target: Path, work: Path) -> None:
+    """Write the xen.efi that an image was made of: no signature, no parts.
+
+    Raises SysPxeError where a program fails, InvalidInput for no EFI file.
+    """
+    whole = work / "unsigned.efi"
+    files.copy(image, whole)
+    if read(whole).certificates:
+        securekeys.remove_signature(whole)
+    argv = ["objcopy", *(f"--remove-section={name}" for name in SECTIONS)]
+    run.run([*argv, str(whole), str(target)], timeout=_TIMEOUT, hint=_HINT)
 
 
 def read(path: Path) -> pe.Image:

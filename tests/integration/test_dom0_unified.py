@@ -12,6 +12,7 @@ from sys_pxe.dom0.state import State
 from sys_pxe.dom0.unified import Parts, Wanted
 from sys_pxe.errors import SysPxeError
 from tests.dom0_world import NOW, QUIET
+from tests.efi_files import linked_efi
 
 KERNEL, INITRAMFS = b"a kernel" * 5000, b"an initramfs" * 9000
 OPTIONS = b"[global]\ndefault=sys-pxe\n"
@@ -33,15 +34,7 @@ def keys(state: State) -> Keys:
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
-    """A small EFI file that binutils linked as Xen's own build does."""
-    source = b".globl start\n.text\nstart: ret\n.data\n.quad start, 7\n"
-    code = tmp_path / "xen.o"
-    run.run(["as", "-o", str(code), "-"], stdin=source)
-    run.run(
-        ["ld", "-mi386pep", "--subsystem=10", "--entry=start",
-         "--image-base=0xffff82d040000000", "--section-alignment=0x200000",
-         "-o", str(tmp_path / "golden.efi"), str(code)]
-    )  # fmt: skip
+    linked_efi(tmp_path / "golden.efi")
     files.write(tmp_path / "kernel", KERNEL)
     files.write(tmp_path / "initramfs", INITRAMFS)
     return Parts(*(tmp_path / n for n in ("golden.efi", "kernel", "initramfs")))

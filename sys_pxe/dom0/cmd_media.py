@@ -1,0 +1,95 @@
+"""``sys-pxe media``: build."""
+
+import stat
+from pathlib import Path
+
+from sys_pxe import files, names, plan
+from sys_pxe.dom0 import channels, media, securekeys, stopping
+from sys_pxe.dom0.context import Context, mib
+from sys_pxe.dom0.parsing import Args, Nouns, verb
+from sys_pxe.errors import InvalidInput, SysPxeError, UsageError
+from sys_pxe.manifest import Manifest
+
+
+def add(nouns: Nouns) -> None:
+    """Add the noun and its verbs to the parser."""
+    verbs = nouns.noun("media", "make boot sticks")
+    made = verb(
+        verbs,
+        "build",
+        "write the image of a boot stick, for PCs that cannot boot from the "
+        "network or have no Secure Boot",
+        _build,
+    )
+    made.add_argument("file", metavar="FILE", type=Path)
+    made.add_argument(
+        "--profile",
+        metavar="PROFILE",
+        required=True,
+        help="whose options Xen and the kernel get",
+    )
+    made.add_argument(
+        "--release",
+        metavar="RELEASE",
+        help="whose Xen and kernel it has (default: that of the profile's "
+        "channel)",
+    )
+
+
+def _build(context: Context, args: Args) -> None:
+    target: Path = args.file
+    _check_target(target)
+    site = context.site()
+    profile = names.parse_name(args.profile, "--profile")
+    if profile not in site.profiles:
+        raise InvalidInput(
+            f"--profile: {profile!r} is not a profile of the site",
+            f"one of: {', '.join(sorted(site.profiles))}",
+        )
+    settings = plan.settings(site, profile)
+    found = _release(context, settings.channel, args.release)
+    order = media.Order(
+        release=found,
+        folder=context.state.release_folder(found.release),
+        settings=settings,
+        server=site.network.address.ip,
+    )
+    keys = securekeys.present(context.state)
+    # beside the image: /tmp of dom0 is in RAM
+    scratch = files.scratch(files.TEMPORARY_PREFIX, target.parent)
+    with stopping.stoppable(), scratch as work:
+        made = media.build(order, target, work, keys, context.reporter)
+    starts = "BIOS and UEFI" if made.uefi else "BIOS only"
+    signed = ", signed for Secure Boot" if made.signed else ""
+    context.show(
+        f"{target}: {mib(made.size)}, for {starts}{signed}; server "
+        f"{order.server}\n"
+        f"it starts release {found.release} and every other one with the same "
+        "Xen and kernel\n"
+        f"next: write it to a stick, 'dd if={target} of=/dev/sdX bs=4M "
+        "conv=fsync', and make the stick read-only"
+    )
+
+
+def _release(context: Context, channel: str, named: str | None) -> Manifest:
+    if named is not None:
+        return context.state.release(names.parse_name(named, "--release"))
+    pointer = channels.current(context.state, channel)
+    if pointer is None:
+        raise SysPxeError(
+            f"channel {channel} names no release yet",
+            f"run 'sys-pxe channel set {channel} RELEASE', or name one with "
+            "--release",
+        )
+    return context.state.release(pointer.release)
+
+
+def _check_target(target: Path) -> None:
+    """Raise UsageError for what a file cannot take the place of."""
+    if not target.parent.is_dir():
+        raise UsageError(f"FILE: {target.parent} is not a folder")
+    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+        raise UsageError(
+            f"FILE: {target} is not a file",
+            "name a file for the image, and write that to the stick",
+        )
