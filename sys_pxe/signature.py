@@ -24,7 +24,8 @@ _LINE_SIZE = len(_PREFIX) + 88 + 1
 _HINT = "install the package openssl"
 
 
-def _memory_file(stack: ExitStack, content: bytes) -> int:
+def memory_file(stack: ExitStack, content: bytes) -> int:
+    """Return a descriptor of a file in RAM, which ``stack`` closes."""
     fd = os.memfd_create("sys-pxe")
     stack.callback(os.close, fd)
     view = memoryview(content)
@@ -47,8 +48,8 @@ def verify(
             "push it again; the signature was damaged or is of another kind",
         )
     with ExitStack() as stack:
-        text = _memory_file(stack, document)
-        mark = _memory_file(stack, untrusted_signature)
+        text = memory_file(stack, document)
+        mark = memory_file(stack, untrusted_signature)
         result = run.run(
             [
                 *("openssl", "pkeyutl", "-verify", "-pubin", "-rawin"),
@@ -72,7 +73,7 @@ def verify(
 def sign(document: bytes, private_key: Path) -> bytes:
     """Return the key's signature (64 bytes) of the document."""
     with ExitStack() as stack:
-        text = _memory_file(stack, document)
+        text = memory_file(stack, document)
         result = run.run(
             [
                 *("openssl", "pkeyutl", "-sign", "-rawin"),

@@ -36,7 +36,7 @@ OUTSIDE_ONE = {
 PURE = (
     *("errors", "names", "document", "manifest", "pointer", "trust"),
     *("frames", "fields", "site", "plan", "ram", "usage", "loaders"),
-    "dhcp",
+    *("dhcp", "tpm2"),
     *("dom0.qubes_store", "dom0.qubes_write", "dom0.qubes_needs"),
     *("dom0.qubes_rewrite", "dom0.qubes_memory", "dom0.seal_rules"),
     *("agent.asked", "agent.firewall", "dom0.siteedit"),
@@ -71,6 +71,8 @@ WRITE_EXCEPTIONS = {
     ("client.fetch", "os.pwrite"): "each chunk goes to its place in RAM",
     ("client.screen", "os.open"): "a terminal device, not a file",
     ("client.screen", "os.write"): "a terminal device, not a file",
+    ("client.tpm", "os.open"): "a TPM's device, not a file",
+    ("client.tpm", "os.write"): "a TPM's device, not a file",
     ("lab.world", "open"): "a log that the agent itself appends to",
     ("dom0.cli", "os.open"): "/dev/null in place of a closed stdout",
     ("dom0.seed_fill", "os.pwrite"): "each block goes to its place",
