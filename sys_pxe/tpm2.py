@@ -2,12 +2,6 @@
 
 Source: TCG "TPM 2.0 Library", Part 2 (structures), Part 3 (commands); all
 numbers are big-endian. Only the SHA-256 bank of PCRs is used.
-
-A PC's measurement goes into PCR 13. The UAPI group's "Linux TPM PCR registry"
-gives 0-7 to the firmware, 8-9 to GRUB and the kernel, 10 to IMA, 11-13 to
-systemd-stub (13: its system extensions), 14 to shim, 15 to the system's
-identity; 16 and 23 can be reset by the OS. Xen boots without systemd-stub, so
-13 is as it was at power-on, and nothing but a reset of the PC clears it.
 """
 
 import hashlib
@@ -17,9 +11,6 @@ from dataclasses import dataclass
 
 from sys_pxe.errors import InvalidInput, SysPxeError, VerificationError
 
-PCR = 13
-# firmware, option ROMs, what the firmware started, Secure Boot, and ours
-BOOT_PCRS = (0, 2, 4, 7, PCR)
 DIGEST_SIZE = 32
 NONCE_MAX = 32
 POINT_SIZE = 64
@@ -77,28 +68,6 @@ class Attest:
     resets: int
     selection: tuple[int, ...]
     digest: bytes
-
-
-def manifest_event(manifest_text: bytes) -> bytes:
-    """Return what a manifest is measured as (32 bytes), by its exact bytes."""
-    return hashlib.sha256(manifest_text).digest()
-
-
-def profile_event(profile: str) -> bytes:
-    """Return what a profile's name is measured as (32 bytes)."""
-    name = profile.encode("ascii")
-    return hashlib.sha256(b"sys-pxe profile\0" + name).digest()
-
-
-def measured(events: Iterable[bytes]) -> bytes:
-    """Return the value of a PCR, zero at first, after these events.
-
-    An event is a SHA-256 digest. Part 3, 22.2: new = SHA-256(old, event).
-    """
-    value = bytes(DIGEST_SIZE)
-    for event in events:
-        value = hashlib.sha256(value + event).digest()
-    return value
 
 
 def _sized(content: bytes) -> bytes:

@@ -123,7 +123,10 @@ def events(store: Store) -> dict[str, object]:
 
 def _hint(values: dict[str, object]) -> dict[str, object]:
     """Say null where a client named nothing."""
-    for key in ("client", "release", "stage", "dom0_mib", "pc_mib", "mtu"):
+    for key in (
+        *("client", "release", "stage", "dom0_mib", "pc_mib", "mtu"),
+        "quote",
+    ):
         if key in values:
             values[key] = values[key] or None
     return values

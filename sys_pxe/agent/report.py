@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sys_pxe import files, names
+from sys_pxe import files, measured, names
 from sys_pxe.errors import InvalidInput
 from sys_pxe.fields import Table
 from sys_pxe.site import load_json
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS clients (
     stage TEXT NOT NULL, bytes INTEGER NOT NULL, total INTEGER NOT NULL,
     seconds INTEGER NOT NULL, message TEXT NOT NULL, seen INTEGER NOT NULL,
     dom0_mib INTEGER NOT NULL, pc_mib INTEGER NOT NULL,
-    mtu INTEGER NOT NULL DEFAULT 0
+    mtu INTEGER NOT NULL DEFAULT 0, quote TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, seen INTEGER NOT NULL,
@@ -37,6 +37,11 @@ CREATE TABLE IF NOT EXISTS events (
     stage TEXT NOT NULL, seconds INTEGER NOT NULL, message TEXT NOT NULL
 );
 """
+# columns that the first agents did not have
+_ADDED = {
+    "mtu": "INTEGER NOT NULL DEFAULT 0",
+    "quote": "TEXT NOT NULL DEFAULT ''",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Report:
     """One report; texts that were not given are empty, numbers 0.
 
     ``dom0_mib`` is what dom0's kernel has, ``pc_mib`` what is plugged in,
-    ``mtu`` that of its card.
+    ``mtu`` that of its card, ``quote`` its TPM's word on what was booted
+    (``measured.encode``), which only dom0 can judge.
     """
 
     mac: str
@@ -58,6 +64,7 @@ class Report:
     dom0_mib: int
     pc_mib: int
     mtu: int
+    quote: str
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,9 @@ def parse(untrusted: bytes) -> Report:
             f"a stage (expected one of {', '.join(STAGES)})"
         )
     message = table.text("message") if table.has("message") else ""
+    quote = table.text("quote") if table.has("quote") else ""
+    if quote:
+        measured.decode(quote, table.where("quote"))
     found = Report(
         mac=names.parse_mac(table.text("mac"), table.where("mac")),
         client=name("client"),
@@ -114,6 +124,7 @@ def parse(untrusted: bytes) -> Report:
         dom0_mib=number("dom0_mib", names.REPORTED_RAM_MAX_MIB),
         pc_mib=number("pc_mib", names.REPORTED_RAM_MAX_MIB),
         mtu=number("mtu", names.MTU_MAX),
+        quote=quote,
     )
     table.done()
     return found
@@ -159,9 +170,9 @@ class Reports:
         self._db.execute("BEGIN")
         self._db.execute(
             "INSERT OR REPLACE INTO clients (mac, client, release, stage,"
-            " bytes, total, seconds, message, dom0_mib, pc_mib, mtu, seen)"
-            " VALUES (:mac, :client, :release, :stage, :bytes, :total,"
-            " :seconds, :message, :dom0_mib, :pc_mib, :mtu, :seen)",
+            " bytes, total, seconds, message, dom0_mib, pc_mib, mtu, quote,"
+            " seen) VALUES (:mac, :client, :release, :stage, :bytes, :total,"
+            " :seconds, :message, :dom0_mib, :pc_mib, :mtu, :quote, :seen)",
             values,
         )
         if last is None or last != (
@@ -201,7 +212,7 @@ def read_states(path: Path) -> list[LastState]:
     with _reader(path) as database:
         rows = database.execute(
             "SELECT mac, client, release, stage, bytes, total, seconds,"
-            " message, dom0_mib, pc_mib, mtu, seen FROM clients"
+            " message, dom0_mib, pc_mib, mtu, quote, seen FROM clients"
             " ORDER BY client = '', client, mac"
         )
         return [LastState(*row) for row in rows]
@@ -226,11 +237,11 @@ def _made(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA journal_size_limit=4194304")
     database.executescript(_SCHEMA)
     columns = database.execute("PRAGMA table_info(clients)").fetchall()
-    if "mtu" not in [name for _, name, *_ in columns]:
-        # made by an agent that did not know it yet
-        database.execute(
-            "ALTER TABLE clients ADD COLUMN mtu INTEGER NOT NULL DEFAULT 0"
-        )
+    known = [name for _, name, *_ in columns]
+    for name, form in _ADDED.items():
+        if name not in known:
+            # made by an agent that did not know it yet
+            database.execute(f"ALTER TABLE clients ADD COLUMN {name} {form}")
     return database
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from sys_pxe import (
     files,
     manifest,
+    measured,
     plan,
     ram,
     run,
@@ -32,6 +33,7 @@ from sys_pxe.client import (
     report,
     smbios,
     store,
+    tpm,
 )
 from sys_pxe.client.pool import Pool
 from sys_pxe.client.screen import State
@@ -76,6 +78,7 @@ class Boot:
         self._loading: run.Popen[bytes] | None = None
         self._show = show
         self._reported = 0.0
+        self._quote: dict[str, str] = {}
         self._ram = {"dom0_mib": memory.total_mib()}
         if (pc_mib := smbios.pc_mib()) is not None:
             self._ram["pc_mib"] = pc_mib
@@ -159,6 +162,25 @@ class Boot:
         found = documents.choose(self._signed, self.pinned, here, now)
         self.facts.release = found.release
         self.state.release = found.release.release
+        self._measure(found.text, here.settings.profile)
+
+    def _measure(self, manifest_text: bytes, profile: str) -> None:
+        """Tell the TPM, if there is one, what is about to be used.
+
+        It informs whoever asks the server, and decides nothing: a TPM that
+        fails stops no boot.
+        """
+        device = tpm.find()
+        if device is None:
+            return
+        try:
+            with device:
+                tpm.extend(device, measured.events(manifest_text, profile))
+                found = tpm.quote(device, measured.nonce(manifest_text))
+        except SysPxeError as error:
+            self._note(f"nothing is measured: {error.message}")
+            return
+        self._quote = {"quote": measured.encode(found)}
 
     def stage_ram(self) -> None:
         """Check that the release fits, before a byte of it is fetched."""
@@ -287,6 +309,7 @@ class Boot:
             {
                 **{key: name for key, name in named.items() if name},
                 **self._ram,
+                **self._quote,
                 "mac": self.facts.boot_card.mac,
                 "mtu": self.facts.mtu,
                 "stage": stage,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from sys_pxe import files, tpm2
+from sys_pxe import files, measured, tpm2
 from sys_pxe.errors import SysPxeError
 
 NODES = (Path("/dev/tpmrm0"), Path("/dev/tpm0"))
@@ -75,7 +75,7 @@ def find(
 def extend(device: Device, events: Iterable[bytes]) -> None:
     """Measure events (SHA-256 digests) into our PCR, in their order."""
     for event in events:
-        tpm2.parse_extended(device.ask(tpm2.pcr_extend(tpm2.PCR, event)))
+        tpm2.parse_extended(device.ask(tpm2.pcr_extend(measured.PCR, event)))
 
 
 def quote(device: Device, nonce: bytes) -> tpm2.Quote:
@@ -87,7 +87,7 @@ def quote(device: Device, nonce: bytes) -> tpm2.Quote:
     pcrs = _pcrs(device)
     key = tpm2.parse_key(device.ask(tpm2.create_attestation_key()))
     try:
-        asked = tpm2.quote(key.handle, nonce, tpm2.BOOT_PCRS)
+        asked = tpm2.quote(key.handle, nonce, measured.BOOT_PCRS)
         attest, signature = tpm2.parse_quoted(device.ask(asked))
     finally:
         tpm2.parse_flushed(device.ask(tpm2.flush_context(key.handle)))
@@ -95,8 +95,8 @@ def quote(device: Device, nonce: bytes) -> tpm2.Quote:
 
 
 def _pcrs(device: Device) -> dict[int, bytes]:
-    pcrs = tpm2.parse_pcrs(device.ask(tpm2.pcr_read(tpm2.BOOT_PCRS)))
-    if tuple(pcrs) != tpm2.BOOT_PCRS:
+    pcrs = tpm2.parse_pcrs(device.ask(tpm2.pcr_read(measured.BOOT_PCRS)))
+    if tuple(pcrs) != measured.BOOT_PCRS:
         raise SysPxeError(
             "the TPM has no SHA-256 PCRs",
             "switch its SHA-256 bank on in the firmware's setup",

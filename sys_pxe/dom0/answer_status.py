@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from sys_pxe import names
+from sys_pxe import measured, names
 from sys_pxe.dom0.answers import (
     COUNT_MAX,
     bounded,
@@ -58,7 +58,8 @@ class RemoteClient:
 
     Sizes in bytes, ``seen`` in seconds since 1970. ``dom0_mib`` is the RAM
     that dom0's kernel has, ``pc_mib`` what is plugged into the PC, ``mtu`` is
-    that of its card, in bytes.
+    that of its card, in bytes; ``quote`` is its TPM's word on what was booted
+    (``measured.encode``), not verified.
     """
 
     client: str | None
@@ -73,6 +74,7 @@ class RemoteClient:
     dom0_mib: int | None = None
     pc_mib: int | None = None
     mtu: int | None = None
+    quote: str | None = None
 
 
 @dataclass(frozen=True)
@@ -253,9 +255,16 @@ def _client(table: Table) -> RemoteClient:
         _optional(table, "dom0_mib", names.REPORTED_RAM_MAX_MIB),
         _optional(table, "pc_mib", names.REPORTED_RAM_MAX_MIB),
         _optional(table, "mtu", names.MTU_MAX),
+        None if table.null("quote") else _quote(table),
     )
     table.done()
     return found
+
+
+def _quote(table: Table) -> str:
+    untrusted = table.text("quote")
+    measured.decode(untrusted, table.where("quote"))
+    return untrusted
 
 
 def _optional(table: Table, key: str, high: int) -> int | None:

@@ -61,3 +61,17 @@ def describe(path: Path, role: Role, whole: bool) -> Artifact:
     return Artifact(
         role, path.name, size, total.hexdigest(), step, tuple(digests)
     )
+
+
+def checked(folder: Path, wanted: Artifact) -> Path:
+    """Return the file of an artifact that is one chunk, as it should be.
+
+    Raises InvalidInput for a file that was damaged since it was built.
+    """
+    path = folder / wanted.name
+    if describe(path, wanted.role, whole=True) != wanted:
+        raise InvalidInput(
+            f"{path} is not what the manifest of its release says",
+            "it was damaged on this disk: build a new release",
+        )
+    return path

@@ -4,7 +4,7 @@ import difflib
 from dataclasses import asdict
 
 from sys_pxe import files, names, plan, ram, render
-from sys_pxe.dom0 import channels, cmd_status, siteedit, sitefile
+from sys_pxe.dom0 import attest, channels, cmd_status, siteedit, sitefile
 from sys_pxe.dom0.answer_status import RemoteAsked, RemoteClient, Status
 from sys_pxe.dom0.context import Context
 from sys_pxe.dom0.parsing import Args, Nouns, reader, verb
@@ -184,6 +184,7 @@ def _show(context: Context, args: Args) -> None:
         "loader_bios": loader.bios,
         "loader_uefi": loader.uefi,
         "storage": "visible" if found.settings.storage_visible else "hidden",
+        **_tpm(context, client, found.settings),
     }
     if context.json:
         context.show_json(values)
@@ -191,6 +192,30 @@ def _show(context: Context, args: Args) -> None:
     for key, value in values.items():
         text = " ".join(value) if isinstance(value, list) else value
         context.show(f"{key:<15} {'-' if text in (None, '') else text}")
+
+
+def _tpm(
+    context: Context, client: Client, settings: plan.Settings
+) -> dict[str, object]:
+    """Return what the TPM of a PC says of its last boot, if it has said it."""
+    for one in cmd_status.reports(context):
+        if one.mac == client.mac and one.quote is not None:
+            found = attest.judge(
+                one.quote, one.release, settings, context.state
+            )
+            break
+    else:
+        return dict.fromkeys((
+            *("tpm_quote", "tpm_key", "tpm_release", "tpm_boot_files"),
+            "tpm_started",
+        ))  # fmt: skip
+    return {
+        "tpm_quote": found.fault or "holds",
+        "tpm_key": found.key,
+        "tpm_release": found.release.value,
+        "tpm_boot_files": found.boot_files.value,
+        "tpm_started": list(found.started),
+    }
 
 
 def _render(context: Context, args: Args) -> None:

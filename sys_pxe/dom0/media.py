@@ -19,8 +19,8 @@ from pathlib import Path
 from sys_pxe import files, plan, run
 from sys_pxe.dom0 import artifacts, bootfiles, securekeys, unified
 from sys_pxe.dom0.progress import MIB, Reporter
-from sys_pxe.errors import InvalidInput, SysPxeError
-from sys_pxe.manifest import BOOT_ROLES, Artifact, Manifest, Role
+from sys_pxe.errors import SysPxeError
+from sys_pxe.manifest import BOOT_ROLES, Manifest, Role
 from sys_pxe.plan import Settings
 from sys_pxe.trust import StickIdentity
 
@@ -189,24 +189,12 @@ def _copy_parts(order: Order, tree: Path) -> None:
     boot = files.make_folder(tree / "boot")
     xen, kernel, initramfs = (order.release.find(role) for role in BOOT_ROLES)
     for one in (xen, kernel):
-        files.copy(_checked(order, one), boot / one.name)
+        files.copy(artifacts.checked(order.folder, one), boot / one.name)
     bootfiles.add_identity(
-        _checked(order, initramfs),
+        artifacts.checked(order.folder, initramfs),
         boot / initramfs.name,
         StickIdentity(xen.sha256, kernel.sha256),
     )
-
-
-def _checked(order: Order, wanted: Artifact) -> Path:
-    """Return an artifact's file, which is what the manifest says."""
-    path = order.folder / wanted.name
-    if artifacts.describe(path, wanted.role, whole=True) != wanted:
-        raise InvalidInput(
-            f"{path} is not what the manifest of release "
-            f"{order.release.release} says",
-            "it was damaged on this disk: build a new release",
-        )
-    return path
 
 
 def _unified(
@@ -215,7 +203,7 @@ def _unified(
     """Return the EFI file: the release's Xen, with the stick's parts."""
     source = order.release.of_image(order.release.images[0])
     xen = work / "bare.efi"
-    unified.take_apart(_checked(order, source), xen, work)
+    unified.take_apart(artifacts.checked(order.folder, source), xen, work)
     parts = unified.Parts(
         xen, tree / "boot" / Role.KERNEL, tree / "boot" / Role.INITRAMFS
     )

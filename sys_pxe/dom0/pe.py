@@ -4,6 +4,7 @@ Layout: Microsoft's "PE Format", COFF header, optional header, section table.
 Strict: what is not exactly an x86-64 EFI application is InvalidInput.
 """
 
+import hashlib
 import struct
 from dataclasses import dataclass
 
@@ -17,8 +18,9 @@ _COFF = struct.Struct("<4sHHIIIHH")
 _SECTION = struct.Struct("<8sIIIIIIHHI")
 _X86_64, _PE32_PLUS, _EFI_APPLICATION = 0x8664, 0x20B, 10
 # within the optional header: ImageBase, SectionAlignment, SizeOfImage,
-# Subsystem, NumberOfRvaAndSizes, and the directory of certificates
+# CheckSum, Subsystem, NumberOfRvaAndSizes, and the directory of certificates
 _BASE, _ALIGNMENT, _IMAGE_SIZE, _SUBSYSTEM, _DIRECTORIES = 24, 32, 56, 68, 108
+_CHECKSUM = 64
 _CERTIFICATES = 112 + 4 * 8
 
 
@@ -97,6 +99,24 @@ def _parse(head: bytes, size: int, what: str) -> Image:
         for i in range(count)
     )
     return Image(base, alignment, image_size, signed, found)
+
+
+def authenticode(content: bytes, what: str) -> bytes:
+    """Return the SHA-256 (32 bytes) by which firmware knows an EFI file.
+
+    Microsoft's "Authenticode PE": all but the checksum, the place of the
+    certificates and these themselves, so it is the same signed or not, up to
+    zeros that a signature puts before itself. Raises InvalidInput.
+    """
+    parse(content, len(content), what)
+    (start,) = struct.unpack_from("<I", content, 60)
+    at = start + _COFF.size
+    place, size = struct.unpack_from("<II", content, at + _CERTIFICATES)
+    end = place if size else len(content)
+    found = hashlib.sha256(content[: at + _CHECKSUM])
+    found.update(content[at + _CHECKSUM + 4 : at + _CERTIFICATES])
+    found.update(content[at + _CERTIFICATES + 8 : end])
+    return found.digest()
 
 
 def _section(head: bytes, at: int, file_size: int, what: str) -> Section:

@@ -6,7 +6,7 @@ client is known by.
 
 from contextlib import ExitStack
 
-from sys_pxe import run, signature, tpm2
+from sys_pxe import measured, run, signature, tpm2
 from sys_pxe.errors import InvalidInput, VerificationError
 
 _HINT = "boot the client again; if it stays so, its TPM or its boot is forged"
@@ -25,7 +25,7 @@ def verify(quote: tpm2.Quote, nonce: bytes) -> None:
             raise VerificationError(
                 "the TPM's quote is the answer to another nonce"
             )
-        if attest.selection != tpm2.BOOT_PCRS:
+        if attest.selection != measured.BOOT_PCRS:
             raise VerificationError(
                 "the TPM's quote is not about the PCRs of the boot"
             )

@@ -99,11 +99,15 @@ class State:
                 "'sys-pxe release list' shows those that there are",
             ) from None
 
-    def release(self, release: str) -> Manifest:
-        """Return the manifest of a release; its signature is checked."""
+    def manifest_text(self, release: str) -> bytes:
+        """Return a release's manifest as signed; its signature is checked."""
         signed = self.signed_manifest(release)
         what = f"the manifest of release {release}"
-        found = manifest.parse(signature.opened(signed, self.public_key, what))
+        return signature.opened(signed, self.public_key, what)
+
+    def release(self, release: str) -> Manifest:
+        """Return the manifest of a release; its signature is checked."""
+        found = manifest.parse(self.manifest_text(release))
         if found.release != release:
             raise InvalidInput(
                 f"{self.release_folder(release)}: holds the manifest of "

@@ -4,55 +4,29 @@ openssl checks what the TPM signed; nothing here knows how to sign.
 """
 
 import socket
-import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sys_pxe import run, tpm2
+from sys_pxe import measured, run, tpm2
 from sys_pxe.client import tpm
 from sys_pxe.dom0 import quote as checks
 from sys_pxe.errors import SysPxeError, VerificationError
+from tests.integration.tpm_room import powered
 
 MANIFEST = b"format = 1\nserial = 7\n"
-EVENTS = (tpm2.manifest_event(MANIFEST), tpm2.profile_event("office"))
+EVENTS = measured.events(MANIFEST, "office")
 NONCE = bytes(range(32))
 # TPM2_PCR_Allocate by the platform, which takes SHA-1 only (Part 3, 22.5)
 SHA1_ONLY = bytes.fromhex(
     "8002000000370000012b4000000c00000009400000090000000000"
     "00000004 0004 03 ffffff 000b 03 000000 000c 03 000000 000d 03 000000"
 )
-# a TPM that hangs fails the test: struct timeval, 60 s
-PATIENCE = struct.pack("ll", 60, 0)
 SHUTDOWN_CLEAR = bytes.fromhex("80010000000c000001450000")
-
-
-@contextmanager
-def powered(state: Path) -> Iterator[tpm.Device]:
-    """A TPM from power-on to power-off; ``state`` is what it keeps."""
-    state.mkdir(exist_ok=True)
-    ours, its = socket.socketpair()
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, PATIENCE)
-    with tpm.Device(ours.detach()) as device:
-        with its:
-            child = run.spawn(
-                [
-                    *("swtpm", "socket", "--tpm2", "--terminate"),
-                    *("--tpmstate", f"dir={state}"),
-                    *("--fd", str(its.fileno())),
-                    *("--flags", "not-need-init,startup-clear"),
-                ],
-                pass_fds=(its.fileno(),),
-            )
-        try:
-            yield device
-        finally:
-            run.stop(child)
 
 
 @pytest.fixture
@@ -71,8 +45,8 @@ def quoted(tmp_path_factory: pytest.TempPathFactory) -> tpm2.Quote:
 
 
 def test_the_pcr_is_what_the_events_make(quoted: tpm2.Quote) -> None:
-    zeros = {pcr: bytes(32) for pcr in tpm2.BOOT_PCRS}
-    assert quoted.pcrs == zeros | {tpm2.PCR: tpm2.measured(EVENTS)}
+    zeros = {pcr: bytes(32) for pcr in measured.BOOT_PCRS}
+    assert quoted.pcrs == zeros | {measured.PCR: measured.value(EVENTS)}
 
 
 def test_a_quote_holds(quoted: tpm2.Quote) -> None:
@@ -112,7 +86,7 @@ def test_no_other_byte_holds(quoted: tpm2.Quote) -> None:
         ({"attest": b""}, NONCE, "signature of the TPM's quote"),
         ({"pcrs": {}}, NONCE, "is about the PCRs 0, 2, 4, 7, 13"),
         (
-            {"pcrs": {pcr: bytes(32) for pcr in tpm2.BOOT_PCRS}},
+            {"pcrs": {pcr: bytes(32) for pcr in measured.BOOT_PCRS}},
             NONCE,
             "not those that the TPM signed",
         ),
@@ -198,10 +172,12 @@ def test_no_key_is_left_in_the_tpm(device: tpm.Device) -> None:
 def test_our_pcr_cannot_be_reset(device: tpm.Device) -> None:
     tpm.extend(device, EVENTS)
     session = "00000009 40000009 0000 00 0000"
-    reset = bytes.fromhex(f"8002 0000001b 0000013d {tpm2.PCR:08x} {session}")
+    reset = bytes.fromhex(
+        f"8002 0000001b 0000013d {measured.PCR:08x} {session}"
+    )
     # TPM_RC_LOCALITY
     assert device.ask(reset)[6:].hex() == "00000907"
-    assert tpm.quote(device, NONCE).pcrs[tpm2.PCR] == tpm2.measured(EVENTS)
+    assert tpm.quote(device, NONCE).pcrs[measured.PCR] == measured.value(EVENTS)
 
 
 def test_a_tpm_without_sha256_says_so(tmp_path: Path) -> None:
@@ -256,6 +232,6 @@ def test_a_tpm_is_found_by_its_version(tmp_path: Path) -> None:
     # a file that takes a command and answers nothing
     with found, pytest.raises(SysPxeError, match="cut off"):
         tpm.extend(found, EVENTS)
-    assert node.read_bytes() == tpm2.pcr_extend(tpm2.PCR, EVENTS[0])
+    assert node.read_bytes() == tpm2.pcr_extend(measured.PCR, EVENTS[0])
     version.write_bytes(b"1\n")
     assert tpm.find((absent, node), version) is None

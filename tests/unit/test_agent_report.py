@@ -1,5 +1,6 @@
 """Reports: strict on the wire, bounded on the disk."""
 
+import base64
 import json
 import sqlite3
 from pathlib import Path
@@ -13,6 +14,7 @@ from sys_pxe.agent.report import Reports
 from sys_pxe.errors import InvalidInput
 
 MAC = "52:54:00:00:00:01"
+QUOTE = base64.b64encode(bytes(range(256)) + bytes(177)).decode()
 
 
 def wire(**values: object) -> bytes:
@@ -28,16 +30,16 @@ def test_a_full_report_is_read() -> None:
     found = report.parse(
         wire(client="desk-01", release="r1", stage="fetch", bytes=5,
              total=10, seconds=1.6, message="half", dom0_mib=1397,
-             pc_mib=2048, mtu=1500)
+             pc_mib=2048, mtu=1500, quote=QUOTE)
     )  # fmt: skip
     assert found == report.Report(
-        MAC, "desk-01", "r1", "fetch", 5, 10, 2, "half", 1397, 2048, 1500
+        MAC, "desk-01", "r1", "fetch", 5, 10, 2, "half", 1397, 2048, 1500, QUOTE
     )
 
 
 def test_only_the_mac_is_needed() -> None:
     assert report.parse(wire()) == report.Report(
-        MAC, "", "", "", 0, 0, 0, "", 0, 0, 0
+        MAC, "", "", "", 0, 0, 0, "", 0, 0, 0, ""
     )
 
 
@@ -73,6 +75,10 @@ def test_a_message_is_cut_and_made_printable() -> None:
         wire(pc_mib="2GiB"),
         wire(mtu=-1),
         wire(mtu=1 << 17),
+        wire(quote=1),
+        wire(quote="AAAA"),
+        wire(quote="?" * 600),
+        wire(quote="A" * 1028),
         wire(client="../x"),
         wire(release="R 1"),
         wire(message=["x"]),
@@ -206,12 +212,26 @@ def test_a_database_of_an_older_agent_is_taken_over(tmp_path: Path) -> None:
     add(reports, 100, "desk-07", "52:54:00:00:00:07", mtu=1500)
     reports.close()
     with sqlite3.connect(path) as database:
-        database.execute("ALTER TABLE clients DROP COLUMN mtu")
+        for column in ("mtu", "quote"):
+            database.execute(f"ALTER TABLE clients DROP COLUMN {column}")
     database.close()
     reports = Reports(path)
-    add(reports, 200, "desk-08", "52:54:00:00:00:08", mtu=9000)
+    more = {"mtu": 9000, "quote": QUOTE}
+    add(reports, 200, "desk-08", "52:54:00:00:00:08", **more)
     reports.close()
-    assert [state.mtu for state in report.read_states(path)] == [0, 9000]
+    found = [(s.mtu, s.quote) for s in report.read_states(path)]
+    assert found == [(0, ""), (9000, QUOTE)]
+
+
+def test_a_quote_is_that_of_the_boot_that_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    reports = Reports(path)
+    add(reports, 100, "desk-01", MAC, stage="handover", quote=QUOTE)
+    # the next boot has not measured anything yet
+    add(reports, 200, "desk-01", MAC, stage="network")
+    reports.close()
+    (state,) = report.read_states(path)
+    assert state.quote == ""
 
 
 def test_the_ram_of_a_client_is_kept(tmp_path: Path) -> None:

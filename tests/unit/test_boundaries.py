@@ -36,7 +36,7 @@ OUTSIDE_ONE = {
 PURE = (
     *("errors", "names", "document", "manifest", "pointer", "trust"),
     *("frames", "fields", "site", "plan", "ram", "usage", "loaders"),
-    *("dhcp", "tpm2"),
+    *("dhcp", "tpm2", "measured"),
     *("dom0.qubes_store", "dom0.qubes_write", "dom0.qubes_needs"),
     *("dom0.qubes_rewrite", "dom0.qubes_memory", "dom0.seal_rules"),
     *("agent.asked", "agent.firewall", "dom0.siteedit"),

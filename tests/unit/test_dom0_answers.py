@@ -1,5 +1,6 @@
 """Answers of the services: strict, bounded, free of control characters."""
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -56,6 +57,20 @@ def test_a_clients_ram_is_known_or_not() -> None:
             text({**STATUS, "clients": rows})
         ).clients
         assert (found.dom0_mib, found.pc_mib) == want
+
+
+def test_a_quote_has_the_form_of_one() -> None:
+    good = base64.b64encode(bytes(433)).decode()
+    for told, want in ((None, None), (good, good)):
+        rows = [{**CLIENT, "quote": told}]
+        (found,) = answer_status.parse(
+            text({**STATUS, "clients": rows})
+        ).clients
+        assert found.quote == want
+    for wrong in ("", "AAAA", "\x1b[31m", 5, good[:-1]):
+        rows = [{**CLIENT, "quote": wrong}]
+        with pytest.raises(InvalidInput, match="quote"):
+            answer_status.parse(text({**STATUS, "clients": rows}))
 
 
 HEALTH: dict[str, object] = {

@@ -1,6 +1,5 @@
 """The words of a TPM 2.0: their exact bytes, and answers that are none."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from sys_pxe import tpm2
 from sys_pxe.errors import InvalidInput, SysPxeError, VerificationError
+from sys_pxe.measured import BOOT_PCRS
 
 NONCE = b"n" * 32
 X = bytes.fromhex(
@@ -94,7 +94,7 @@ def changed(content: bytes, at: int, value: bytes) -> bytes:
             "0000 00000000",
         ),
         (
-            tpm2.quote(0x80000000, NONCE, tpm2.BOOT_PCRS),
+            tpm2.quote(0x80000000, NONCE, BOOT_PCRS),
             "8002 00000049 00000158 80000000 00000009 40000009 0000 00 0000"
             "0020" + NONCE.hex() + "0010 00000001 000b 03 952000",
         ),
@@ -139,7 +139,7 @@ def test_answers_are_read() -> None:
     assert tpm2.parse_quoted(QUOTED) == (ATTEST, SIGNATURE)
     assert tpm2.parse_pcrs(READ) == PCRS
     assert tpm2.parse_attest(ATTEST) == tpm2.Attest(
-        NONCE, 1, tpm2.BOOT_PCRS, ATTEST[-32:]
+        NONCE, 1, BOOT_PCRS, ATTEST[-32:]
     )
 
 
@@ -290,20 +290,6 @@ def test_other_values_do_not_hold() -> None:
 def test_other_pcrs_do_not_hold(pcrs: dict[int, bytes], message: str) -> None:
     with pytest.raises(VerificationError, match=message):
         tpm2.check_pcrs(tpm2.parse_attest(ATTEST), pcrs)
-
-
-def test_a_measurement_is_a_chain_of_digests() -> None:
-    one = tpm2.manifest_event(b"text\n")
-    two = tpm2.profile_event("office")
-    assert one == hashlib.sha256(b"text\n").digest()
-    assert two == hashlib.sha256(b"sys-pxe profile\0office").digest()
-    assert tpm2.measured([]) == bytes(32)
-    first = hashlib.sha256(bytes(32) + one).digest()
-    assert tpm2.measured([one]) == first
-    assert tpm2.measured([one, two]) == hashlib.sha256(first + two).digest()
-    assert tpm2.measured([two, one]) != tpm2.measured([one, two])
-    # what swtpm had after PCR 13 was extended so
-    assert tpm2.measured([tpm2.manifest_event(b"x"), two, b"\1" * 32]) == OURS
 
 
 def test_der_has_the_sign_and_no_zeros_at_the_start() -> None:
