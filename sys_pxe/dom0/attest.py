@@ -21,6 +21,9 @@ from sys_pxe.tpm2 import Quote
 
 _CALLING = hashlib.sha256(b"Calling EFI Application from Boot Option").digest()
 _SEPARATOR = hashlib.sha256(bytes(4)).digest()
+# iPXE lets the firmware load an image once to see whether it may, once to start
+# it, and does so again after a failure: seen with 1.0.0, each is measured
+_LOADS = range(1, 11)
 
 
 class Match(StrEnum):
@@ -101,10 +104,12 @@ def _chains(
         return pe.authenticode(path.read_bytes(), str(path))
 
     last = digest(image)
-    return {
-        measured.value([_CALLING, _SEPARATOR, digest(first), last]): (
-            first.name,
-            image.name,
-        )
-        for first in loaders
-    }
+    found: dict[bytes, tuple[str, ...]] = {}
+    for first in loaders:
+        begun = [_CALLING, _SEPARATOR, digest(first)]
+        for loads in _LOADS:
+            found[measured.value(begun + [last] * loads)] = (
+                first.name,
+                image.name,
+            )
+    return found

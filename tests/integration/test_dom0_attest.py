@@ -93,8 +93,12 @@ def judge(text: str, state: State, release: str | None = "r1") -> Verdict:
     return attest.judge(text, release, SETTINGS, state)
 
 
-def test_a_boot_of_the_release_is_known(state: State, tmp_path: Path) -> None:
-    text = quoted(tmp_path / "tpm", state, started(state, LOADER, IMAGE))
+@pytest.mark.parametrize("loads", [1, 2, 4])
+def test_a_boot_of_the_release_is_known(
+    state: State, tmp_path: Path, loads: int
+) -> None:
+    files_started = (LOADER, *[IMAGE] * loads)
+    text = quoted(tmp_path / "tpm", state, started(state, *files_started))
     found = judge(text, state)
     assert found.fault is None
     assert (found.release, found.boot_files) == (Match.EQUAL, Match.EQUAL)
@@ -105,7 +109,10 @@ def test_a_boot_of_the_release_is_known(state: State, tmp_path: Path) -> None:
     assert judge(again, state).key == found.key != judge(other, state).key
 
 
-@pytest.mark.parametrize("names", [(), (IMAGE,), (LOADER,), (IMAGE, LOADER)])
+@pytest.mark.parametrize(
+    "names",
+    [(), (IMAGE,), (LOADER,), (IMAGE, LOADER), (LOADER, LOADER, IMAGE)],
+)
 def test_other_boot_files_are_told(
     state: State, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
