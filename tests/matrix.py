@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from sys_pxe.dom0 import securekeys
 from sys_pxe.dom0.state import State
 from sys_pxe.errors import SysPxeError
-from sys_pxe.lab import rom, traffic, uefi
+from sys_pxe.lab import rom, tpm, traffic, uefi
 from sys_pxe.lab.machine import Machine
 from sys_pxe.lab.world import DESKS, World
 
@@ -20,7 +21,8 @@ FIRST = "r1"
 class Row:
     """``nic`` is QEMU's name; with ``rom`` the iPXE that QEMU's cards bring.
 
-    In the path "pxe" such a ROM stands for one that is not iPXE.
+    In the path "pxe" such a ROM stands for one that is not iPXE. In the path
+    "stick" the network is for the client program alone.
     """
 
     firmware: str
@@ -38,6 +40,8 @@ READY = (
     Row("uefi", "ipxe", False, "e1000e", rom=True),
     Row("uefi", "pxe", True, "virtio-net-pci"),
     Row("uefi", "http", True, "virtio-net-pci"),
+    Row("bios", "stick", False, "e1000"),
+    Row("uefi", "stick", False, "virtio-net-pci"),
 )
 
 
@@ -71,18 +75,31 @@ def firmware(world: World, row: Row) -> tuple[str, ...]:
     return (*uefi.secure(variables, keys, int(time.time())), *order)
 
 
+def stick(world: World) -> Path:
+    """Return the image of a boot stick, made from the active release."""
+    made = world.folder / "stick.img"
+    world.command("media", "build", str(made), "--profile", DESK.profile)
+    return made
+
+
 @contextmanager
 def booting(world: World, row: Row) -> Iterator[Machine]:
-    """Switch a PC on that is as the row says."""
+    """Switch a PC on that is as the row says; with Secure Boot it has a TPM."""
     traffic.count(world.lan)
     options = () if row.rom else ("romfile=",)
     hardware: dict[str, object] = {"nic": row.nic, "nic_options": options}
     if row.firmware == "uefi":
         hardware["board"] = uefi.BOARD
-        hardware["nic_options"] = (*options, "bootindex=0")
         hardware["firmware"] = firmware(world, row)
-    machine = world.machine(DESK, **hardware)
+    if row.path == "stick":
+        hardware["stick"] = stick(world)
+    elif row.firmware == "uefi":
+        hardware["nic_options"] = (*options, "bootindex=0")
     with ExitStack() as stack:
+        if row.secure_boot:
+            seeds = world.folder / "tpm"
+            hardware["tpm"] = stack.enter_context(tpm.emulated(seeds))
+        machine = world.machine(DESK, **hardware)
         if row.rom and row.path == "pxe":
             stack.enter_context(rom.plain(world.lan, machine.tap))
         stack.enter_context(machine)

@@ -35,7 +35,9 @@ class Hardware:
     their QEMU device (ide-hd, virtio-blk-pci, nvme). ``firmware`` are the
     options that put another firmware in SeaBIOS' place (see lab.uefi),
     ``nic_options`` more of QEMU's for the network card, such as ``romfile=``:
-    without the iPXE that QEMU's cards bring.
+    without the iPXE that QEMU's cards bring. ``stick`` is the image of a USB
+    stick, write-protected, that the PC starts first; ``tpm`` the control
+    socket of its TPM (see lab.tpm).
     """
 
     mac: str
@@ -49,6 +51,8 @@ class Hardware:
     disks: tuple[Path, ...] = ()
     disk_device: str = "ide-hd"
     firmware: tuple[str, ...] = ()
+    stick: Path | None = None
+    tpm: Path | None = None
     rtc: str = "utc"
     no_reboot: bool = True
 
@@ -87,6 +91,14 @@ def qemu_argv(
     for number, disk in enumerate(hardware.disks):
         argv += ["-drive", f"if=none,id=disk{number},format=raw,file={disk}"]
         argv += ["-device", disk_argument(hardware.disk_device, number)]
+    if hardware.stick is not None:
+        argv += ["-drive", "if=none,id=stick,format=raw,readonly=on,"
+                 f"file={hardware.stick}", "-device", "qemu-xhci", "-device",
+                 "usb-storage,drive=stick,bootindex=0"]  # fmt: skip
+    if hardware.tpm is not None:
+        argv += ["-chardev", f"socket,id=tpm,path={hardware.tpm}", "-tpmdev",
+                 "emulator,id=tpm0,chardev=tpm", "-device",
+                 "tpm-crb,tpmdev=tpm0"]  # fmt: skip
     return argv + (["-no-reboot"] if hardware.no_reboot else [])
 
 

@@ -14,8 +14,10 @@ from tests.matrix import READY, Row, booting, named, start
 
 BUILD = rows.FOLDER.parent
 ROUNDS = 3
+# a stick starts Xen before anything is asked of the network
+ROWS = [row for row in READY if row.path != "stick"]
 # not the row of plain PXE, whose card loses packets that are sent again
-PEER = READY[1]
+PEER = ROWS[1]
 XEN = r"\(XEN\) Xen version"
 # the first that the client program says
 INITRAMFS = r"sys-pxe: hidden from dom0"
@@ -81,7 +83,7 @@ def table(found: dict[Row, list[Found]]) -> list[rows.Row]:
 
 
 def bench() -> list[rows.Row]:
-    found: dict[Row, list[Found]] = {row: [] for row in READY}
+    found: dict[Row, list[Found]] = {row: [] for row in ROWS}
     folder = BUILD / "bench-matrix"
     with World(folder, BUILD / "cache", print) as world:
         start(world)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sys_pxe import files, manifest, plan, run, signature, site
+from sys_pxe import files, manifest, plan, signature, site
 from sys_pxe.dom0 import firststage, securekeys, unified
 from sys_pxe.dom0.state import State
 from sys_pxe.lab import traffic
@@ -83,9 +83,11 @@ def test_it_boots_to_the_login(world: World, row: Row) -> None:
     record(found)
     settings = plan.settings(signed_site(world), DESK.profile)
     if row.firmware == "uefi":
-        # nothing but what the image holds: no server, no card; Xen puts the
-        # name of the section first
+        # nothing but what the image holds: no card; Xen puts the name of the
+        # section first. A stick names the server
         words = ["kernel", *settings.all_kernel_options]
+        if row.path == "stick":
+            words.append("syspxe.server=http://192.0.2.1")
         assert command_line.split() == words
     assert (log.strip() != "0") == row.secure_boot
     sent = found["tftp_bytes"]
@@ -94,6 +96,20 @@ def test_it_boots_to_the_login(world: World, row: Row) -> None:
     assert (sent > 0) == (row.path == "pxe")
     state = world.client_row(DESK)
     assert (state["stage"], state["release"]) == ("handover", FIRST)
+    check_measured(world, row)
+
+
+def check_measured(world: World, row: Row) -> None:
+    """What the TPM says is what the release gives; without one, nothing."""
+    text = world.command("client", "show", DESK.name, "--json", shown=False)
+    shown = json.loads(text)
+    if not row.secure_boot:
+        assert shown["tpm_quote"] is None
+        return
+    assert shown["tpm_quote"] == "holds"
+    assert (shown["tpm_release"], shown["tpm_boot_files"]) == ("equal",) * 2
+    assert shown["tpm_started"][0] == "snponly.efi"
+    assert shown["tpm_started"][1].startswith("unified-")
 
 
 @pytest.mark.parametrize("wrong", list(REFUSED))
@@ -206,7 +222,7 @@ def sign_by_another(world: World, image: Path) -> None:
     assert keys is not None
     bare = world.folder / "bare.efi"
     files.copy(image, bare)
-    run.run(["sbattach", "--remove", str(bare)])
+    securekeys.remove_signature(bare)
     securekeys.sign_image(bare, image, keys)
 
 

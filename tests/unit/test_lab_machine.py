@@ -59,6 +59,20 @@ def test_other_firmware_and_a_second_card_can_be_given() -> None:
     assert "-no-reboot" in argv(HARDWARE)
 
 
+def test_a_stick_is_started_first_and_cannot_be_written() -> None:
+    words = argv(replace(HARDWARE, stick=Path("/stick.img")))
+    assert "format=raw,readonly=on,file=/stick.img" in words
+    assert "usb-storage,drive=stick,bootindex=0" in words
+    assert "usb-storage" not in argv(HARDWARE)
+
+
+def test_a_tpm_is_reached_by_its_socket() -> None:
+    words = argv(replace(HARDWARE, tpm=Path("/tpm/control")))
+    assert "socket,id=tpm,path=/tpm/control" in words
+    assert "tpm-crb,tpmdev=tpm0" in words
+    assert "tpm" not in argv(HARDWARE)
+
+
 def test_a_machine_that_is_off_says_so(tmp_path: Path) -> None:
     machine = Machine(Lan(), "desk", "tap0", HARDWARE, tmp_path)
     machine.power_off()
