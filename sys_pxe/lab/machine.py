@@ -25,6 +25,8 @@ _SERIAL_BUFFER = 32 << 20
 # asm-generic/socket.h; the socket module does not have it
 _SO_SNDBUFFORCE = 32
 _SAID_MAX = 2000
+# where VGA has the text of its screen, 80 by 25
+_TEXT_SCREEN = 0xB8000
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,21 @@ class Machine:
         self._qemu().execute(
             "screendump", filename=str(path.absolute()), format="png"
         )
+
+    def screen_text(self) -> str:
+        """Return what the screen shows while it is in VGA's text mode."""
+        path = self.serial_log.with_name(f"{self.name}-screen.bin")
+        columns, rows = 80, 25
+        size = 2 * columns * rows
+        self._qemu().execute(
+            "pmemsave", val=_TEXT_SCREEN, size=size, filename=str(path)
+        )
+        cells = files.read_capped(path, size)
+        files.remove(path)
+        # each cell is a character and its colours
+        text = cells[::2].decode("cp437")
+        starts = range(0, len(text), columns)
+        return "\n".join(text[i : i + columns].rstrip() for i in starts)
 
     def is_on(self) -> bool:
         """Say whether it still runs; a guest that reboots or halts ends it."""

@@ -42,6 +42,15 @@ def test_the_screen_can_be_photographed(
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
 
 
+def test_what_the_screen_shows_can_be_read(machine: Machine) -> None:
+    until = time.monotonic() + 60
+    while "SeaBIOS" not in machine.screen_text():
+        assert time.monotonic() < until, machine.screen_text()
+        time.sleep(0.2)
+    rows = machine.screen_text().splitlines()
+    assert max(len(row) for row in rows) <= 80
+
+
 def test_reset_and_power_off_start_and_end_qemu(machine: Machine) -> None:
     first = machine.pid
     machine.reset()
