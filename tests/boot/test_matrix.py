@@ -14,13 +14,18 @@ from sys_pxe import files, manifest, plan, signature, site
 from sys_pxe.dom0 import firststage, securekeys, unified
 from sys_pxe.dom0.state import State
 from sys_pxe.lab import traffic
+from sys_pxe.lab.machine import Machine
 from sys_pxe.lab.world import BOOT_SECONDS, FAILED, IN_RAM, World, site_data
+from tests import guide
 from tests.matrix import DESK, FIRST, READY, Row, booting, named
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 TFTP_MAX = 2_000_000
 REFUSED_SECONDS = 240.0
 NEWER = "newer"
+XEN = "(XEN) Xen version"
+# seconds between two looks at a screen that scrolls
+GLANCE = 0.2
 
 
 SECURE = Row("uefi", "pxe", True, "virtio-net-pci")
@@ -75,6 +80,7 @@ def result(
 @pytest.mark.parametrize("row", READY, ids=named)
 def test_it_boots_to_the_login(world: World, row: Row) -> None:
     with booting(world, row) as machine:
+        screen = glances(machine) if row.firmware == "bios" else ""
         machine.wait_for(IN_RAM, BOOT_SECONDS)
         seconds = machine.login(BOOT_SECONDS)
         found = result(world, row, seconds)
@@ -97,6 +103,9 @@ def test_it_boots_to_the_login(world: World, row: Row) -> None:
     state = world.client_row(DESK)
     assert (state["stage"], state["release"]) == ("handover", FIRST)
     check_measured(world, row)
+    # what the guide's page for such a PC says that one sees
+    lines = guide.quoted(guide.PAGES[row.firmware, row.path], "firmware")
+    assert guide.unseen(lines, f"{screen}\n{machine.console.text}") == []
 
 
 def check_measured(world: World, row: Row) -> None:
@@ -110,6 +119,19 @@ def check_measured(world: World, row: Row) -> None:
     assert (shown["tpm_release"], shown["tpm_boot_files"]) == ("equal",) * 2
     assert shown["tpm_started"][0] == "snponly.efi"
     assert shown["tpm_started"][1].startswith("unified-")
+
+
+def glances(machine: Machine) -> str:
+    """Return what a BIOS PC's screen shows until Xen begins, row by row.
+
+    BIOS and iPXE on it say nothing on the serial console.
+    """
+    rows: dict[str, None] = {}
+    until = time.monotonic() + BOOT_SECONDS
+    while XEN not in machine.console.text and time.monotonic() < until:
+        rows |= dict.fromkeys(machine.screen_text().splitlines())
+        time.sleep(GLANCE)
+    return "\n".join(rows)
 
 
 @pytest.mark.parametrize("wrong", list(REFUSED))
