@@ -15,6 +15,8 @@ PAGES = {
     ("uefi", "http"): "guide-http.md",
     ("bios", "ipxe"): "guide-ipxe.md",
     ("uefi", "ipxe"): "guide-ipxe.md",
+    ("bios", "stick"): "boot-stick.md",
+    ("uefi", "stick"): "boot-stick.md",
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from sys_pxe import plan, render, site
 from sys_pxe.client import screen
 from sys_pxe.client.screen import State
+from sys_pxe.dom0 import media
 from sys_pxe.render import Server
 from tests.agent_world import site_data
 from tests.documents import with_image
@@ -38,6 +39,15 @@ def scripts() -> Iterator[str]:
                 yield from re.findall(r"^echo (.+)$", text, re.M)
 
 
+def of_the_stick() -> Iterator[str]:
+    """Give what GRUB prints of a boot stick's script."""
+    made = site.parse(site_data())
+    settings = plan.settings(made, "base")
+    order = media.Order(release(), DOCS, settings, made.network.address.ip)
+    script = media.grub_cfg(order).decode("ascii")
+    yield from re.findall(r"^echo '(.+)'$", script, re.M)
+
+
 def screens() -> Iterator[str]:
     """Give the rows of the screen, at each stage of a boot."""
     seconds = dict.fromkeys(screen.STAGES, 0.1)
@@ -58,7 +68,7 @@ def screens() -> Iterator[str]:
 
 @cache
 def said() -> str:
-    return "\n".join([*scripts(), *screens()])
+    return "\n".join([*scripts(), *of_the_stick(), *screens()])
 
 
 @cache
