@@ -14,7 +14,7 @@ from typing import IO
 from sys_pxe import files, frames, manifest, trust
 from sys_pxe.agent.store import SIGNED_MAX, Store
 from sys_pxe.errors import InvalidInput, SysPxeError, VerificationError
-from sys_pxe.manifest import CHUNK_MAX, WHOLE_ROLES, Artifact, Manifest
+from sys_pxe.manifest import CHUNK_MAX, Artifact, Manifest
 
 # What the rest of the qube needs to go on: logs, state, leases.
 RESERVE = 64 << 20
@@ -89,8 +89,6 @@ def _receive(
     reserve: int,
 ) -> Received:
     complete = _is_complete(store, wanted, signed)
-    if complete:
-        _drop_damaged(store, wanted)
     missing = store.missing(wanted)
     needed = sum(missing.values())
     if missing and needed + reserve > store.free():
@@ -101,7 +99,11 @@ def _receive(
             files.write(pending, signed)
     stored = _take_chunks(store, wanted, untrusted_stream)
     left = store.missing(wanted)
-    if not left and not complete:
+    if not left and complete:
+        # it is pushed again as something seems to be wrong with it
+        _drop_damaged(store, wanted)
+        left = store.missing(wanted)
+    elif not left:
         for artifact in wanted.artifacts:
             check_artifact(store, artifact)
         files.rename(
@@ -111,14 +113,10 @@ def _receive(
 
 
 def _drop_damaged(store: Store, wanted: Manifest) -> None:
-    """Remove boot files that are not what was signed: this push brings them.
-
-    The other chunks are checked by who fetches them, and are many.
-    """
+    """Remove what is not what was signed: the next call brings it."""
     for artifact in wanted.artifacts:
-        if artifact.role in WHOLE_ROLES:
-            with suppress(FileNotFoundError, VerificationError):
-                check_artifact(store, artifact)
+        with suppress(VerificationError):
+            check_artifact(store, artifact)
 
 
 def _is_complete(store: Store, wanted: Manifest, signed: bytes) -> bool:

@@ -224,17 +224,18 @@ def test_a_chunk_lost_after_completion_can_be_brought_back(
     assert world.push(release, release.frames(only=(lost,))).complete
 
 
-def test_a_boot_file_damaged_after_completion_is_brought_back(
-    world: World,
+@pytest.mark.parametrize("role", [Role.KERNEL, Role.DOM0_ROOT])
+def test_a_chunk_damaged_after_completion_is_brought_back(
+    world: World, role: Role
 ) -> None:
     release = world.release()
     world.push(release)
-    kernel = release.manifest.find(Role.KERNEL).digests[0]
-    path = world.store.chunks / kernel
+    damaged = release.manifest.find(role).digests[-1]
+    path = world.store.chunks / damaged
     good = path.read_bytes()
     path.write_bytes(bytes(len(good)))
     asked = world.push(release, release.frames(only=()))
-    assert asked.missing == (kernel,)
+    assert asked.missing == (damaged,)
     got = world.push(release, release.frames(only=asked.missing))
     assert got.complete
     assert path.read_bytes() == good
