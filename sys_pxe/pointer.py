@@ -2,7 +2,8 @@
 
 Its own serial only grows, so an older pointer of the same channel cannot take
 the place of a newer one in the store. ``rollback yes`` is the administrator's
-word that a release below the channel's floor is wanted. Pure.
+word that a release below the channel's floor is wanted. ``floor`` is the one
+that the channel had then: a floor that is raised later ends the rollback. Pure.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Pointer:
     release: str
     release_serial: int
     rollback: bool
+    floor: int = 1
 
 
 def parse(untrusted: bytes) -> Pointer:
@@ -37,9 +39,18 @@ def parse(untrusted: bytes) -> Pointer:
     rollback = reader.word("rollback")
     if rollback not in ("yes", "no"):
         raise InvalidInput(f"{reader.where}: expected 'yes' or 'no'")
+    floor = names.parse_int(
+        reader.word("floor"), reader.where, 1, names.SERIAL_MAX
+    )
     reader.end()
     return Pointer(
-        channel, serial, created, release, release_serial, rollback == "yes"
+        channel,
+        serial,
+        created,
+        release,
+        release_serial,
+        rollback == "yes",
+        floor,
     )
 
 
@@ -53,5 +64,6 @@ def write(pointer: Pointer) -> bytes:
             f"created {names.format_time(pointer.created)}",
             f"release {pointer.release} {pointer.release_serial}",
             f"rollback {'yes' if pointer.rollback else 'no'}",
+            f"floor {pointer.floor}",
         ],
     )

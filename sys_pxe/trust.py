@@ -9,7 +9,9 @@ parsed them. The rules, in the order in which they are applied:
 2. It is not from the future: a clock before its creation proves nothing.
 3. It has not expired.
 4. Its serial is not below the floor that the signed site gives the channel,
-   unless a signed pointer of the channel says ``rollback yes`` for it.
+   unless a signed pointer of the channel says ``rollback yes`` for it and was
+   signed when the floor was as high already: else an old one could be replayed
+   after the floor was raised.
 """
 
 from dataclasses import dataclass
@@ -99,13 +101,20 @@ def check_floor(
     """Rule 4. Raises VerificationError."""
     if manifest.serial >= floor:
         return
-    if (
-        pointer is not None
-        and pointer.rollback
-        and pointer.release == manifest.release
-        and pointer.release_serial == manifest.serial
+    wanted = (True, manifest.release, manifest.serial)
+    if pointer is not None and wanted == (
+        pointer.rollback,
+        pointer.release,
+        pointer.release_serial,
     ):
-        return
+        if pointer.floor >= floor:
+            return
+        raise VerificationError(
+            f"the rollback to release {manifest.release} was signed when the "
+            f"floor was {pointer.floor}, the site accepts {floor} and above",
+            "activate a newer release, or sign the rollback again with "
+            "'sys-pxe channel rollback'",
+        )
     raise VerificationError(
         f"release {manifest.release} has serial {manifest.serial}, the site "
         f"accepts {floor} and above",

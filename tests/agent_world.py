@@ -130,10 +130,11 @@ class World:
         release: Release,
         channel: str = "stable",
         rollback: bool = False,
+        floor: int = 1,
     ) -> bytes:
         text = pointer.write(
             Pointer(channel, serial, self.now, release.name,
-                    release.manifest.serial, rollback)
+                    release.manifest.serial, rollback, floor)
         )  # fmt: skip
         return self.sign(text)
 

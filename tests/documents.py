@@ -89,9 +89,14 @@ def with_set(
 
 
 def pointer(
-    release: str = "r1", release_serial: int = 3, rollback: bool = False
+    release: str = "r1",
+    release_serial: int = 3,
+    rollback: bool = False,
+    floor: int = 1,
 ) -> Pointer:
-    return Pointer("stable", 7, CREATED, release, release_serial, rollback)
+    return Pointer(
+        "stable", 7, CREATED, release, release_serial, rollback, floor
+    )
 
 
 qube = st.from_regex(r"[a-zA-Z][a-zA-Z0-9_.-]{0,30}", fullmatch=True)
@@ -190,6 +195,7 @@ pointers = st.builds(
     release=name,
     release_serial=serial,
     rollback=st.booleans(),
+    floor=serial,
 )
 
 

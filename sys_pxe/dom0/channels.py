@@ -21,10 +21,12 @@ def activate(
     now: int,
     *,
     rollback: bool = False,
+    floor: int = 1,
 ) -> ActivateAnswer:
     """Point a channel at a release that was built here.
 
-    ``now`` is in seconds since 1970. Raises what the store says.
+    ``now`` is in seconds since 1970, ``floor`` the channel's in the site.
+    Raises what the store says.
     """
     names.parse_name(channel, "channel")
     wanted = state.release(release)
@@ -36,6 +38,7 @@ def activate(
         release=release,
         release_serial=wanted.serial,
         rollback=rollback,
+        floor=floor,
     )
     signed = signature.signed(pointer.write(sent), private)
     try:

@@ -2,7 +2,6 @@
 
 from sys_pxe import names
 from sys_pxe.dom0 import channels, ramcheck
-from sys_pxe.dom0.answers import ActivateAnswer
 from sys_pxe.dom0.context import Context, shown
 from sys_pxe.dom0.parsing import Args, Nouns, reader, verb
 from sys_pxe.errors import InvalidInput
@@ -62,53 +61,48 @@ def _list(context: Context, _: Args) -> None:
     )
 
 
-def _checked(context: Context, channel: str) -> str:
+def _floor(context: Context, channel: str) -> int:
+    """Return the floor of a channel, which the site must have."""
     names.parse_name(channel, "CHANNEL")
-    known = context.site().channels
-    if channel not in known:
+    site = context.site()
+    if channel not in site.channels:
         raise InvalidInput(
             f"CHANNEL: {channel!r} is not a channel of the site",
-            f"one of: {', '.join(known)}",
+            f"one of: {', '.join(site.channels)}",
         )
-    return channel
+    return site.floors.get(channel, 1)
 
 
 def _set(context: Context, args: Args) -> None:
-    channel = _checked(context, args.channel)
     release = names.parse_name(args.release, "RELEASE")
-    _warn(context, channel, release)
-    _say(
-        context,
-        channels.activate(
-            context.state, channel, release, context.transport(), context.now()
-        ),
-    )
+    _activate(context, args.channel, release, rollback=False)
 
 
 def _rollback(context: Context, args: Args) -> None:
-    channel = _checked(context, args.channel)
+    channel = args.channel
+    _floor(context, channel)
     if args.release is None:
         release = channels.before(context.state, channel)
     else:
         release = names.parse_name(args.release, "RELEASE")
-    _warn(context, channel, release)
+    _activate(context, channel, release, rollback=True)
+
+
+def _activate(
+    context: Context, channel: str, release: str, *, rollback: bool
+) -> None:
+    """Point a channel at a release; warn of too little RAM for it before."""
+    floor = _floor(context, channel)
+    active = {channel: context.state.release(release)}
+    for text in ramcheck.warnings(context.site(), active):
+        context.warn(text)
     done = channels.activate(
         context.state,
         channel,
         release,
         context.transport(),
         context.now(),
-        rollback=True,
+        rollback=rollback,
+        floor=floor,
     )
-    _say(context, done)
-
-
-def _warn(context: Context, channel: str, release: str) -> None:
-    """Warn of profiles on the channel that give dom0 too little for it."""
-    active = {channel: context.state.release(release)}
-    for text in ramcheck.warnings(context.site(), active):
-        context.warn(text)
-
-
-def _say(context: Context, done: ActivateAnswer) -> None:
     context.show(f"channel {done.channel}: {shown(done.old)} -> {done.new}")

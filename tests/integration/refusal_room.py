@@ -210,11 +210,11 @@ class Room:
         return self.world.signed_site(2, **changes)
 
     def pointer(self, **changes: object) -> bytes:
-        """A rollback to the release with other values, signed by our key."""
+        """A rollback to the release, signed by our key under a floor of 4."""
         return self.world.sign(self.pointer_text(**changes))
 
     def pointer_text(self, **changes: object) -> bytes:
-        wanted = Pointer("stable", 2, self.world.now, "r1", 3, True)
+        wanted = Pointer("stable", 2, self.world.now, "r1", 3, True, 4)
         return pointer.write(replace(wanted, **changes))  # type: ignore[arg-type]
 
     def chunk(self, number: int) -> Path:

@@ -245,6 +245,7 @@ def test_a_signed_rollback_lifts_the_floor(room: Room) -> None:
         ({"rollback": False}, "accepts 4 and above"),
         ({"release": "r2"}, "accepts 4 and above"),
         ({"release_serial": 4}, "accepts 4 and above"),
+        ({"floor": 3}, "was signed when the floor was 3"),
         ({"channel": "testing"}, "channel stable is one of channel testing"),
     ],
 )

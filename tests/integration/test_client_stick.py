@@ -115,6 +115,26 @@ def test_a_pointer_to_something_else_is_refused(
         assert room.refused_early(code, **stick).says(said)
 
 
+def test_an_old_rollback_lifts_no_floor_that_was_raised_since(
+    room: Room, stick: dict[str, Any]
+) -> None:
+    with (
+        room.changed_only(room.pointer_file, room.pointer()),
+        room.changed_only(
+            room.store.site_file, room.site(floors={"stable": 4})
+        ),
+    ):
+        assert room.boots(**stick).told.release == "r1"
+    with (
+        room.changed_only(room.pointer_file, room.pointer()),
+        room.changed_only(
+            room.store.site_file, room.site(floors={"stable": 5})
+        ),
+    ):
+        got = room.refused_early(**stick)
+        assert got.says("the floor was 4", "the site accepts 5 and above")
+
+
 def test_each_signature_counts_as_ever(
     room: Room, stick: dict[str, Any]
 ) -> None:

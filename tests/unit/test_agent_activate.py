@@ -89,6 +89,9 @@ def test_a_serial_below_the_floor_needs_a_signed_rollback(
         world.activate(1, old)
     assert pointed(world) is None
     signed = world.pointer(1, old, rollback=True)
+    with pytest.raises(VerificationError, match="when the floor was 1"):
+        activate.activate(world.store, "stable", signed, world.now)
+    signed = world.pointer(1, old, rollback=True, floor=2)
     activate.activate(world.store, "stable", signed, world.now)
     assert pointed(world) == "r1"
     assert "release r1 " in world.script()

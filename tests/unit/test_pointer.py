@@ -46,6 +46,8 @@ def test_each_wrong_order_of_lines_is_refused() -> None:
     [
         ("rollback no", "rollback maybe", "line 6: expected 'yes' or 'no'"),
         ("rollback no", "rollback YES", "line 6: expected 'yes' or 'no'"),
+        ("floor 1", "floor 0", "line 7: 0 is not in 1 to"),
+        ("floor 1\n", "", "line 7: 'end' (expected 'floor'"),
         ("serial 7", "serial 0", "line 3: 0 is not in 1 to"),
         ("release r1 3", "release r1", "(expected 'release' and 2 words)"),
         ("release r1 3", "release r1 -3", "is not a decimal number"),

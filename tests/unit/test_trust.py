@@ -89,9 +89,9 @@ def test_a_serial_at_or_above_the_floor(floor: int) -> None:
     "word",
     [
         None,
-        pointer(rollback=False),
-        pointer("r0", 3, rollback=True),
-        pointer("r1", 2, rollback=True),
+        pointer(rollback=False, floor=9),
+        pointer("r0", 3, rollback=True, floor=9),
+        pointer("r1", 2, rollback=True, floor=9),
     ],
 )
 def test_a_serial_below_the_floor(word: Pointer | None) -> None:
@@ -103,8 +103,21 @@ def test_a_serial_below_the_floor(word: Pointer | None) -> None:
     assert "sys-pxe channel rollback" in caught.value.hint
 
 
-def test_a_signed_rollback_of_this_release_is_below_the_floor() -> None:
-    trust.check_floor(release(), 4, pointer(rollback=True))
+@pytest.mark.parametrize("signed_under", [4, 5])
+def test_a_signed_rollback_of_this_release_is_below_the_floor(
+    signed_under: int,
+) -> None:
+    trust.check_floor(release(), 4, pointer(rollback=True, floor=signed_under))
+
+
+def test_a_rollback_ends_when_the_floor_is_raised() -> None:
+    with pytest.raises(VerificationError) as caught:
+        trust.check_floor(release(), 5, pointer(rollback=True, floor=4))
+    assert caught.value.message == (
+        "the rollback to release r1 was signed when the floor was 4, the site "
+        "accepts 5 and above"
+    )
+    assert "sign the rollback again" in caught.value.hint
 
 
 def test_a_newer_pointer_that_names_the_release() -> None:
