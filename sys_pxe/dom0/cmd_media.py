@@ -63,7 +63,7 @@ def _build(context: Context, args: Args) -> None:
     signed = ", signed for Secure Boot" if made.signed else ""
     context.show(
         f"{target}: {mib(made.size)}, for {starts}{signed}; server "
-        f"{order.server}\n"
+        f"{order.server}\nSHA-256 {made.sha256}\n"
         f"it starts release {found.release} and every other one with the same "
         "Xen and kernel\n"
         f"next: write it to a stick, 'dd if={target} of=/dev/sdX bs=4M "

@@ -30,18 +30,17 @@ MKIMAGE = ("grub-mkimage", "grub2-mkimage")
 # what the firmware of a PC starts from a medium, UEFI specification 3.5.1.1
 UEFI_PATH = "EFI/BOOT/BOOTX64.EFI"
 _MODULES = (
-    *("biosdisk", "iso9660", "part_msdos", "part_gpt", "search_label"),
-    *("search", "normal", "multiboot2", "echo", "sleep", "reboot"),
+    *("biosdisk", "iso9660", "part_msdos", "normal", "multiboot2"),
+    *("echo", "sleep", "reboot"),
 )
+LABEL = "SYS-PXE"
 # room for the tables of the FAT file system, in bytes
 _FAT_ROOM = 2 << 20
 _TIMEOUT = 300
 _TOOLS = (
-    "install the packages xorriso, mtools and grub2-pc-modules "
-    "(Debian: grub-pc-bin)"
+    "install the packages xorriso, mtools, grub2-tools and grub2-pc-modules "
+    "(Debian: xorriso, mtools, grub-common and grub-pc-bin)"
 )
-# PARTUUIDs and the like are of no use on a stick: the label is looked for
-_FIND = "search --no-floppy --set=root --label {label}\n"
 
 
 @dataclass(frozen=True)
@@ -63,21 +62,13 @@ class Order:
         options = (*self.settings.kernel_options, word)
         return replace(self.settings, kernel_options=options)
 
-    @property
-    def label(self) -> str:
-        """The file system's label: GRUB finds this stick among others."""
-        mark = hashlib.sha256()
-        for role in BOOT_ROLES:
-            mark.update(self.release.find(role).sha256.encode("ascii"))
-        mark.update(plan.xen_cfg(self.stick_settings))
-        return f"SYS-PXE-{mark.hexdigest()[:12].upper()}"
-
 
 @dataclass(frozen=True)
 class Made:
-    """What came out: bytes, and whether UEFI starts it, signed or not."""
+    """What came out: bytes, SHA-256, and whether UEFI starts it, signed."""
 
     size: int
+    sha256: str
     uefi: bool
     signed: bool
 
@@ -95,6 +86,8 @@ def build(
     artifacts that are not what the manifest says.
     """
     mkimage = check_tools()
+    if order.release.images:
+        unified.check_tools(keys)
     reporter.step(f"1/4 parts of release {order.release.release}")
     tree = files.make_folder(work / "tree")
     _copy_parts(order, tree)
@@ -105,7 +98,7 @@ def build(
     else:
         reporter.step("2/4 no image for UEFI: the release has none")
     reporter.step("3/4 GRUB for BIOS")
-    _grub(order, tree, work, mkimage)
+    _grub(order, tree, mkimage)
     reporter.step("4/4 file systems")
     made = work / "stick.img"
     run.run(
@@ -117,7 +110,10 @@ def build(
     files.copy(made, target)
     size = made.stat().st_size
     reporter.step(f"    {size / MIB:.1f} MiB")
-    return Made(size, image is not None, image is not None and keys is not None)
+    with open(made, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    uefi = image is not None
+    return Made(size, digest, uefi, uefi and keys is not None)
 
 
 def check_tools() -> str:
@@ -143,20 +139,26 @@ def grub_cfg(order: Order) -> bytes:
     settings = order.stick_settings
     xen = " ".join(settings.all_xen_options)
     kernel = " ".join(settings.all_kernel_options)
-    return (
+    loads = (
+        f"multiboot2 /boot/xen {xen}",
+        f"module2 /boot/kernel {kernel}",
+        "module2 /boot/initramfs",
+    )
+    lines = [
         "echo 'sys-pxe: loading Xen, the kernel and the initramfs from the "
-        "stick'\n"
-        f"multiboot2 /boot/xen {xen}\n"
-        f"module2 /boot/kernel {kernel}\n"
-        "module2 /boot/initramfs\n"
-        "echo 'sys-pxe: starting Xen'\n"
-        "boot\n"
-        "echo 'sys-pxe: this boot stick could not be read, or is not whole.'\n"
+        "stick'",
+        # GRUB goes on after a command that fails
+        *(f"if {load}; then" for load in loads),
+        "echo 'sys-pxe: starting Xen'",
+        "boot",
+        *("fi" for _ in loads),
+        "echo 'sys-pxe: this boot stick could not be read, or is not whole.'",
         "echo 'Next: write it anew on the server PC; this PC restarts in 60 "
-        "seconds.'\n"
-        "sleep 60\n"
-        "reboot\n"
-    ).encode("ascii")
+        "seconds.'",
+        "sleep 60",
+        "reboot",
+    ]
+    return "".join(f"{line}\n" for line in lines).encode("ascii")
 
 
 def arguments(
@@ -169,7 +171,7 @@ def arguments(
     """
     argv = [
         *("xorriso", "-as", "mkisofs", "-quiet", "-o", str(target)),
-        *("-V", order.label, "-R", "-b", "boot/grub/eltorito.img"),
+        *("-V", LABEL, "-R", "-b", "boot/grub/eltorito.img"),
         *("-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"),
         "--grub2-boot-info",
         *("--grub2-mbr", str(GRUB / "boot_hybrid.img")),
@@ -230,15 +232,14 @@ def _fat(order: Order, image: Path, work: Path) -> Path:
     return target
 
 
-def _grub(order: Order, tree: Path, work: Path, mkimage: str) -> None:
+def _grub(order: Order, tree: Path, mkimage: str) -> None:
     folder = files.make_folder(tree / "boot/grub")
     files.write(folder / "grub.cfg", grub_cfg(order))
-    early = work / "early.cfg"
-    files.write(early, _FIND.format(label=order.label).encode("ascii"))
+    # without a device in the prefix GRUB stays on the one that it came from: a
+    # search could find another disk that has the same label
     run.run(
         [mkimage, "-O", "i386-pc-eltorito", "-d", str(GRUB),
-         "-p", "/boot/grub", "-c", str(early),
-         "-o", str(folder / "eltorito.img"), *_MODULES],
+         "-p", "/boot/grub", "-o", str(folder / "eltorito.img"), *_MODULES],
         timeout=_TIMEOUT,
         hint=_TOOLS,
     )  # fmt: skip
