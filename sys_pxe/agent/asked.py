@@ -18,7 +18,8 @@ LINE_MAX = 1024
 _QUESTIONS_MAX = 64
 _LINE = re.compile(rb"dnsmasq-dhcp\[[0-9]+\]: ([0-9]{1,10}) (.*)")
 _CLASS = re.compile(
-    rb"vendor class: ((?:PXE|HTTP)Client):Arch:([0-9]{5})(?![0-9])"
+    rb"vendor class: (?:((?:PXE|HTTP)Client):Arch:([0-9]{5})(?![0-9])"
+    rb"|sys-pxe$)"
 )
 _IPXE = b"user class: iPXE"
 # with log-dhcp: kind(card), perhaps the address that is asked for, MAC
@@ -26,6 +27,8 @@ _QUESTION = re.compile(
     rb"(?:DHCPDISCOVER|PXE)\([^ )]{1,15}\) (?:[0-9.]{7,15} )?"
     rb"([0-9a-f]{2}(?::[0-9a-f]{2}){5})(?: |$)"
 )
+# a PC whose first question is the client program's own
+STICK = "stick"
 # vendor class and number (option 93) of what is known by a word
 _FIRMWARE = {
     (b"PXEClient", 0): "bios",
@@ -85,7 +88,7 @@ class Log:
             return
         question, untrusted_text = line.groups()
         if named := _CLASS.match(untrusted_text):
-            self._classes[question] = _firmware(named[1], int(named[2]))
+            self._classes[question] = _firmware(named[1], named[2])
             self._ipxe.discard(question)
             while len(self._classes) > _QUESTIONS_MAX:
                 oldest = next(iter(self._classes))
@@ -96,12 +99,12 @@ class Log:
         elif asked := _QUESTION.match(untrusted_text):
             firmware = self._classes.pop(question, None)
             if firmware is not None:
-                ipxe = question in self._ipxe
+                later = question in self._ipxe or firmware == STICK
                 self._ipxe.discard(question)
-                self._add(asked[1].decode("ascii"), firmware, ipxe, now)
+                self._add(asked[1].decode("ascii"), firmware, later, now)
 
     def _add(
-        self, untrusted_mac: str, firmware: str, ipxe: bool, now: int
+        self, untrusted_mac: str, firmware: str, later: bool, now: int
     ) -> None:
         try:
             mac = names.parse_mac(untrusted_mac, "DHCP")
@@ -111,8 +114,9 @@ class Log:
             return
         # the newest is the last
         before = self._asked.pop(mac, None)
-        if ipxe and before is not None:
-            # iPXE names itself PXEClient, also where firmware loaded it by HTTP
+        if later and before is not None:
+            # iPXE names itself PXEClient, also where firmware loaded it by
+            # HTTP; the client program follows on both, or on a boot stick
             firmware = before.firmware
         self._asked[mac] = Asked(mac, firmware, now)
         self._forget()
@@ -132,5 +136,7 @@ class Log:
         return list(self._asked.values())
 
 
-def _firmware(kind: bytes, number: int) -> str:
-    return _FIRMWARE.get((kind, number), f"other-{number}")
+def _firmware(kind: bytes | None, number: bytes | None) -> str:
+    if kind is None or number is None:
+        return STICK
+    return _FIRMWARE.get((kind, int(number)), f"other-{int(number)}")

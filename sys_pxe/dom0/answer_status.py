@@ -82,7 +82,8 @@ class RemoteAsked:
     """A PC that asked to boot, since the agent was started: a hint.
 
     ``client`` is its name in the site that the store has; ``firmware`` is
-    bios, uefi, uefi-http or other-NUMBER; ``seen`` in seconds since 1970.
+    bios, uefi, uefi-http, stick or other-NUMBER; ``seen`` in seconds since
+    1970.
     """
 
     client: str | None

@@ -19,6 +19,7 @@ from sys_pxe.lab.network import inside
 from tests.integration.agent_room import MAC, STRANGER, Room, opened, wait_for
 
 PROXY = {"address": "192.0.2.1/24", "dhcp": {"mode": "proxy"}}
+STICK = "52:54:00:00:00:67"
 FULL = {"bios": "ipxe", "uefi": "ipxe"}
 
 
@@ -150,6 +151,10 @@ def test_who_asked_is_told_whether_answered_or_not(room: Room) -> None:
     room.dhcp(MAC, "16", "http")
     found = {STRANGER: (None, "bios"), MAC: ("desk-01", "uefi-http")}
     wait_for(lambda: asked(room) == found)
+    # the client program on a boot stick, in the first question of its PC
+    room.probe("raw", STICK, "3c07" + b"sys-pxe".hex())
+    found[STICK] = (None, "stick")
+    wait_for(lambda: asked(room) == found)
     # a question without a firmware's class is no PC's that boots
     room.probe("raw", "52:54:00:00:00:66", "3c03" + b"abc".hex())
     # another dnsmasq, as a proxy: its log comes the same way
@@ -157,7 +162,8 @@ def test_who_asked_is_told_whether_answered_or_not(room: Room) -> None:
     room.probe("dhcp", "52:54:00:00:00:78", "7")
     room.probe("dhcp", STRANGER, "16", "http")
     found = {MAC: ("desk-01", "uefi-http"), STRANGER: (None, "uefi-http"),
-             "52:54:00:00:00:78": (None, "uefi")}  # fmt: skip
+             "52:54:00:00:00:78": (None, "uefi"),
+             STICK: (None, "stick")}  # fmt: skip
     wait_for(lambda: asked(room) == found)
     # and again after the program was killed
     answer = ask(room.world.store, STATUS)

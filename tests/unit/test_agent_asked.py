@@ -41,6 +41,7 @@ def read(*parts: bytes) -> list[Asked]:
         ("HTTPClient:Arch:00016:UNDI:003001", "uefi-http"),
         ("PXEClient:Arch:00011:UNDI:003000", "other-11"),
         ("HTTPClient:Arch:00007", "other-7"),
+        ("sys-pxe", "stick"),
     ],
 )
 @pytest.mark.parametrize(
@@ -65,6 +66,7 @@ def test_who_asks_to_boot_is_seen(
     [
         # a telephone, a PC that runs, what is no question
         question(vendor="android-dhcp-14"),
+        question(vendor="sys-pxe-2"),
         question(kind="DHCPOFFER(lan) 192.0.2.100"),
         question(vendor="PXEClient:Arch:7"),
         question(vendor="PXEClient:Arch:000070"),
@@ -146,6 +148,14 @@ def test_ipxe_does_not_hide_how_its_firmware_asked() -> None:
     assert [one.firmware for one in read(ipxe)] == ["uefi"]
     bios = question()
     assert [one.firmware for one in read(http, ipxe, bios)] == ["bios"]
+
+
+def test_the_client_program_does_not_hide_how_its_firmware_asked() -> None:
+    ours = question(vendor="sys-pxe")
+    assert [one.firmware for one in read(question(), ours)] == ["bios"]
+    # a PC whose loader asked nothing was started by a stick, until it asks
+    assert [one.firmware for one in read(ours, ours)] == ["stick"]
+    assert [one.firmware for one in read(ours, question())] == ["bios"]
 
 
 def test_many_open_questions_are_forgotten() -> None:
