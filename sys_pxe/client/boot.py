@@ -79,6 +79,7 @@ class Boot:
         self._show = show
         self._reported = 0.0
         self._quote: dict[str, str] = {}
+        self._unmeasured = ""
         self._ram = {"dom0_mib": memory.total_mib()}
         if (pc_mib := smbios.pc_mib()) is not None:
             self._ram["pc_mib"] = pc_mib
@@ -102,7 +103,8 @@ class Boot:
             self._show(True)
             started = time.monotonic()
             if name == "handover":
-                self.report("handover", "network goes off, dom0 starts")
+                said = f"network goes off, dom0 starts{self._unmeasured}"
+                self.report("handover", said)
             try:
                 stage()
             except (InvalidInput, VerificationError) as error:
@@ -178,7 +180,7 @@ class Boot:
                 tpm.extend(device, measured.events(manifest_text, profile))
                 found = tpm.quote(device, measured.nonce(manifest_text))
         except SysPxeError as error:
-            self._note(f"nothing is measured: {error.message}")
+            self._unmeasured = f"; nothing is measured: {error.message}"
             return
         self._quote = {"quote": measured.encode(found)}
 

@@ -66,10 +66,16 @@ def describe(path: Path, role: Role, whole: bool) -> Artifact:
 def checked(folder: Path, wanted: Artifact) -> Path:
     """Return the file of an artifact that is one chunk, as it should be.
 
-    Raises InvalidInput for a file that was damaged since it was built.
+    Raises InvalidInput for a file that was damaged since it was built, or lost.
     """
     path = folder / wanted.name
-    if describe(path, wanted.role, whole=True) != wanted:
+    try:
+        found = describe(path, wanted.role, whole=True)
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"{path} is missing", "build a new release"
+        ) from None
+    if found != wanted:
         raise InvalidInput(
             f"{path} is not what the manifest of its release says",
             "it was damaged on this disk: build a new release",

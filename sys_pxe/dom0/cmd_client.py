@@ -184,7 +184,7 @@ def _show(context: Context, args: Args) -> None:
         "loader_bios": loader.bios,
         "loader_uefi": loader.uefi,
         "storage": "visible" if found.settings.storage_visible else "hidden",
-        **_tpm(context, client, found.settings),
+        **_tpm(context, client),
     }
     if context.json:
         context.show_json(values)
@@ -194,27 +194,22 @@ def _show(context: Context, args: Args) -> None:
         context.show(f"{key:<15} {'-' if text in (None, '') else text}")
 
 
-def _tpm(
-    context: Context, client: Client, settings: plan.Settings
-) -> dict[str, object]:
+def _tpm(context: Context, client: Client) -> dict[str, object]:
     """Return what the TPM of a PC says of its last boot, if it has said it."""
     for one in cmd_status.reports(context):
         if one.mac == client.mac and one.quote is not None:
-            found = attest.judge(
-                one.quote, one.release, settings, context.state
-            )
             break
     else:
-        return dict.fromkeys((
-            *("tpm_quote", "tpm_key", "tpm_release", "tpm_boot_files"),
-            "tpm_started",
-        ))  # fmt: skip
+        return {"tpm_quote": None}
+    found = attest.judge(one.quote, one.release, client.profile, context.state)
     return {
         "tpm_quote": found.fault or "holds",
         "tpm_key": found.key,
+        "tpm_resets": found.resets,
         "tpm_release": found.release.value,
         "tpm_boot_files": found.boot_files.value,
         "tpm_started": list(found.started),
+        "tpm_trouble": found.trouble,
     }
 
 

@@ -12,8 +12,8 @@ from sys_pxe.errors import InvalidInput, VerificationError
 _HINT = "boot the client again; if it stays so, its TPM or its boot is forged"
 
 
-def verify(quote: tpm2.Quote, nonce: bytes) -> None:
-    """Return if a quote holds and is the answer to this nonce.
+def verify(quote: tpm2.Quote, nonce: bytes) -> tpm2.Attest:
+    """Return what a quote says if it holds and answers this nonce.
 
     Raises VerificationError that says what does not: the signature (checked
     first, by openssl, before the rest is parsed), the nonce, or the values.
@@ -30,6 +30,7 @@ def verify(quote: tpm2.Quote, nonce: bytes) -> None:
                 "the TPM's quote is not about the PCRs of the boot"
             )
         tpm2.check_pcrs(attest, quote.pcrs)
+        return attest
     except (InvalidInput, VerificationError) as error:
         raise VerificationError(error.message, error.hint or _HINT) from error
 

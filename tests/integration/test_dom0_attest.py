@@ -90,7 +90,7 @@ def quoted(
 
 
 def judge(text: str, state: State, release: str | None = "r1") -> Verdict:
-    return attest.judge(text, release, SETTINGS, state)
+    return attest.judge(text, release, "office", state)
 
 
 @pytest.mark.parametrize("loads", [1, 2, 4])
@@ -103,10 +103,12 @@ def test_a_boot_of_the_release_is_known(
     assert found.fault is None
     assert (found.release, found.boot_files) == (Match.EQUAL, Match.EQUAL)
     assert found.started == (LOADER, IMAGE)
+    assert found.resets is not None
     # the same TPM again has the same key, another one has not
-    again = quoted(tmp_path / "tpm", state, [])
-    other = quoted(tmp_path / "other", state, [])
-    assert judge(again, state).key == found.key != judge(other, state).key
+    again = judge(quoted(tmp_path / "tpm", state, []), state)
+    other = judge(quoted(tmp_path / "other", state, []), state)
+    assert again.key == found.key != other.key
+    assert again.resets == found.resets + 1
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,7 @@ def test_without_a_loader_in_the_release_nothing_is_said_of_it(
     found = judge(quoted(tmp_path / "tpm", state, [], "r2"), state, "r2")
     assert (found.fault, found.release) == (None, Match.EQUAL)
     assert found.boot_files is Match.UNKNOWN
+    assert found.trouble.startswith("release r2 has no signed loader")
 
 
 def test_a_quote_that_does_not_hold_says_why(
@@ -161,23 +164,28 @@ def test_a_quote_that_does_not_hold_says_why(
     # of another release than the client says
     assert "another nonce" in str(judge(text, state, "r2").fault)
     assert "there is no release r9" in str(judge(text, state, "r9").fault)
-    assert "there is no release none" in str(judge(text, state, None).fault)
+    assert judge(text, state, None).fault == "the client named no release"
     with pytest.raises(InvalidInput, match="quote"):
         judge("AAAA", state)
 
 
+@pytest.mark.parametrize("left", [0, 100])
 def test_a_file_that_is_damaged_in_dom0_is_no_measure(
-    state: State, tmp_path: Path
+    state: State, tmp_path: Path, left: int
 ) -> None:
     path = state.release_folder("r1") / LOADER
     whole = path.read_bytes()
     text = quoted(tmp_path / "tpm", state, started(state, LOADER, IMAGE))
-    files.write(path, whole[:-1])
+    files.remove(path)
+    if left:
+        files.write(path, whole[:left])
     try:
-        with pytest.raises(InvalidInput, match=f"{LOADER} is not what"):
-            judge(text, state)
+        found = judge(text, state)
     finally:
         files.write(path, whole)
+    said = f"{LOADER} is not what" if left else f"{LOADER} is missing"
+    assert said in found.trouble
+    assert (found.release, found.boot_files) == (Match.EQUAL, Match.UNKNOWN)
 
 
 def test_the_digest_is_the_one_that_is_signed(
