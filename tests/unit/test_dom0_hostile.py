@@ -14,7 +14,7 @@ import pytest
 from sys_pxe import files
 from sys_pxe.dom0 import answers, cli, transports
 from sys_pxe.dom0.state import State
-from sys_pxe.dom0.transport import ProgramTransport
+from sys_pxe.dom0.transport import ANSWER_MAX, ProgramTransport
 from tests.dom0_world import SITE, keep_release, new_state
 from tests.unit.test_dom0_answers import CLIENT, HEALTH, STATUS
 
@@ -157,7 +157,7 @@ def test_a_hundred_megabytes_are_not_read(
 ) -> None:
     victim.says("cat >/dev/null; head -c 100000000 /dev/zero | tr '\\0' x")
     assert victim.run(*COMMANDS[service]) == 3
-    assert "larger than 1048576 bytes" in harmless(capsys)
+    assert f"larger than {ANSWER_MAX} bytes" in harmless(capsys)
 
 
 def wrong_forms(good: object) -> Iterator[object]:
