@@ -11,7 +11,7 @@ from sys_pxe.dom0 import qubes_memory, qubes_rewrite
 from sys_pxe.dom0.qubes_memory import Memory
 from sys_pxe.dom0.qubes_store import Store
 from sys_pxe.errors import InvalidInput
-from tests import qubes_stores
+from tests import qubes_drawn
 from tests.qubes_stores import change, golden, put
 
 # 4 MiB, 1.5 for each of 2 processors, 8 KiB for each MiB of maxmem, which is
@@ -140,7 +140,7 @@ def test_what_is_no_number_is_refused(properties: Mapping[str, str]) -> None:
         size(properties)
 
 
-@given(qubes_stores.stores(), st.integers(1, 1000))
+@given(qubes_drawn.stores(), st.integers(1, 1000))
 def test_more_memory_is_never_less(found: Store, more: int) -> None:
     before = qubes_memory.need(found)
     assert 0 <= before.boot_mib <= before.all_mib

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from sys_pxe.dom0 import qubes_rewrite, qubes_store, qubes_write
 from sys_pxe.dom0.qubes_store import Store
-from tests import qubes_stores
+from tests import qubes_drawn, qubes_stores
 
 app = pytest.importorskip("qubes.app", exc_type=ImportError)
 # not imported by name: mypy has no such package
@@ -49,7 +49,7 @@ def load(folder: Path, xml: bytes) -> Store:
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-@given(qubes_stores.choices())
+@given(qubes_drawn.choices())
 def test_qubes_loads_what_was_rewritten(
     tmp_path: Path, drawn: tuple[Store, list[str]]
 ) -> None:

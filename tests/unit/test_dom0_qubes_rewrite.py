@@ -12,7 +12,7 @@ from sys_pxe.dom0.qubes_rewrite import Rewritten
 from sys_pxe.dom0.qubes_store import Device, Store, StoredVolume
 from sys_pxe.dom0.volumes import Volume
 from sys_pxe.errors import InvalidInput
-from tests import qubes_stores
+from tests import qubes_drawn, qubes_stores
 from tests.qubes_stores import GIB, LVM, change, domain, golden, put, store
 
 REAL = Path(__file__).parent / "fixtures/qubes/4.3.xml"
@@ -580,7 +580,7 @@ def test_what_dangles_is_seen() -> None:
     )
 
 
-@given(qubes_stores.choices())
+@given(qubes_drawn.choices())
 def test_nothing_dangles(drawn: tuple[Store, list[str]]) -> None:
     found, chosen = drawn
     made = rewrite(found, *chosen)
@@ -593,7 +593,7 @@ def test_nothing_dangles(drawn: tuple[Store, list[str]]) -> None:
     assert {t.rpartition("/")[0] for t in targets} <= folders
 
 
-@given(qubes_stores.choices())
+@given(qubes_drawn.choices())
 def test_once_more_changes_nothing(drawn: tuple[Store, list[str]]) -> None:
     found, chosen = drawn
     made = rewrite(found, *chosen)
@@ -604,7 +604,7 @@ def test_once_more_changes_nothing(drawn: tuple[Store, list[str]]) -> None:
     assert again.dropped_devices == ()
 
 
-@given(qubes_stores.choices())
+@given(qubes_drawn.choices())
 def test_more_chosen_keeps_no_less(drawn: tuple[Store, list[str]]) -> None:
     found, chosen = drawn
     assume(chosen)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sys_pxe.dom0 import qubes_store, qubes_write
 from sys_pxe.dom0.qubes_store import Store, StoredVolume
 from sys_pxe.errors import InvalidInput
-from tests import qubes_stores
+from tests import qubes_drawn
 
 # written by qubesd's own code, core-admin 4.3.50
 REAL = (Path(__file__).parent / "fixtures/qubes/4.3.xml").read_bytes()
@@ -61,7 +61,7 @@ def test_what_qubesd_wrote_is_written_again() -> None:
     assert read(qubes_write.write(found)) == found
 
 
-@given(qubes_stores.stores())
+@given(qubes_drawn.stores())
 def test_each_store_is_read_as_it_was_written(store: Store) -> None:
     assert read(qubes_write.write(store)) == store
 
