@@ -179,3 +179,9 @@ class World:
 
     def leftovers(self) -> list[Path]:
         return list(self.store.chunks.glob(".new-*"))
+
+
+def stored(world: World) -> list[str]:
+    """Everything that a push could have left in the store."""
+    folders = (world.store.releases, world.store.pending, world.store.chunks)
+    return [p.name for folder in folders for p in folder.iterdir()]
