@@ -26,7 +26,7 @@ from sys_pxe.errors import SysPxeError
 from sys_pxe.lab import golden, qube
 from sys_pxe.lab.machine import Hardware, Machine
 from sys_pxe.lab.network import Lan
-from tests.bench import pool_guest, rows, sources
+from tests.bench import pool_guest, pool_kinds, rows, sources
 
 MIB = 1 << 20
 BUILD = rows.FOLDER.parent
@@ -44,7 +44,10 @@ IMAGE_MIB, ROOT_MIB, CODE_MIB = 2048, 1024, 64
 RAM_MIB = 3584
 PACKAGES = ("xfsprogs", "squashfs-tools")
 CODE = "opt/sys-pxe"
-GUEST = "tests/bench/pool_guest.py"
+GUEST = "tests.bench.pool_guest"
+GUEST_FILES = tuple(
+    f"tests/bench/{name}.py" for name in ("pool_guest", "pool_kinds")
+)
 INITRAMFS = "boot/initramfs-of-the-bench"
 # the first process: systemd and udev would take minutes, and move the figures
 INIT = "usr/local/sbin/bench-init"
@@ -122,11 +125,11 @@ def make_artifacts(folder: Path, golden_tree: Path) -> None:
             files.make_folder(target.parent)
             shutil.copy(path, target)
     for size, content in (("large", tree), ("small", tree / SMALL)):
-        source = folder / pool_guest.SQUASHED
+        source = folder / pool_kinds.SQUASHED
         image(source, content)
         seed.build(
             folder / f"seed-{size}",
-            [Item(pool_guest.TEMPLATE, source, source.stat().st_size)],
+            [Item(pool_kinds.TEMPLATE, source, source.stat().st_size)],
             ["appvms"],
             folder,
             squash.DEFAULT_LEVEL,
@@ -167,7 +170,9 @@ def code(folder: Path) -> Path:
     """Make the disk with the package and the guest's program."""
     tree = files.make_folder(folder / "code-tree")
     run.run(["cp", "-r", str(REPOSITORY / "sys_pxe"), str(tree)])
-    files.copy(REPOSITORY / GUEST, tree / Path(GUEST).name)
+    for name in GUEST_FILES:
+        files.make_folder((tree / name).parent)
+        files.copy(REPOSITORY / name, tree / name)
     disk(folder / "code", CODE_MIB, tree)
     return folder / "code"
 
@@ -187,7 +192,7 @@ def guest(folder: Path) -> Iterator[Machine]:
             MORE,
             SMALL,
             IMAGE_MIB,
-            pool_guest.TEMPLATE,
+            pool_kinds.TEMPLATE,
         ),
         lambda place: make_artifacts(place, tree),
     )
@@ -226,7 +231,7 @@ def call(machine: Machine, *words: str) -> Found:
     line = shlex.join(
         [
             *("env", f"PYTHONPATH=/{CODE}", "PYTHONDONTWRITEBYTECODE=1"),
-            *("python3", f"/{CODE}/pool_guest.py", *words),
+            *("python3", "-m", GUEST, *words),
         ]
     )
     printed = machine.command(f"{line} 2>&1", CALL_SECONDS)
@@ -245,7 +250,7 @@ def measured(machine: Machine) -> dict[str, Found]:
     """Return kind -> what was measured of it."""
     call(machine, "setup")
     found: dict[str, Found] = {}
-    for name in pool_guest.KINDS:
+    for name in pool_kinds.KINDS:
         of = found[name] = {"reads": []}
         for size in ("small", "large"):
             of[size] = call(machine, "ready", name, size)
