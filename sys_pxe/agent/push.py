@@ -114,9 +114,18 @@ def _receive(
 
 def _drop_damaged(store: Store, wanted: Manifest) -> None:
     """Remove what is not what was signed: the next call brings it."""
-    for artifact in wanted.artifacts:
-        with suppress(VerificationError):
-            check_artifact(store, artifact)
+    for name in wanted.chunks():
+        _is_good(store, name)
+
+
+def _is_good(store: Store, name: str) -> bool:
+    """Return whether a chunk is what its name says; remove it if not."""
+    path = store.chunks / name
+    with suppress(FileNotFoundError), open(path, "rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != name:
+            files.remove(path)
+            return False
+    return True
 
 
 def _is_complete(store: Store, wanted: Manifest, signed: bytes) -> bool:
@@ -192,13 +201,8 @@ def check_artifact(store: Store, artifact: Artifact) -> None:
                 whole.update(part)
     if whole.hexdigest() == artifact.sha256:
         return
-    damaged = 0
-    for name in set(artifact.digests):
-        path = store.chunks / name
-        with suppress(FileNotFoundError), open(path, "rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != name:
-                files.remove(path)
-                damaged += 1
+    names = set(artifact.digests)
+    damaged = sum(not _is_good(store, name) for name in names)
     raise VerificationError(
         f"artifact {artifact.name} does not have the digest that its "
         f"manifest gives it ({damaged} of its chunks were damaged on the disk)",

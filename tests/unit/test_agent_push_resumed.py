@@ -5,12 +5,13 @@ import hashlib
 import os
 import random
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from sys_pxe import files
+from sys_pxe import files, manifest
 from sys_pxe.errors import (
     Busy,
     InvalidInput,
@@ -18,7 +19,7 @@ from sys_pxe.errors import (
     VerificationError,
 )
 from sys_pxe.manifest import Role
-from tests.agent_world import World, stored
+from tests.agent_world import Release, World, stored
 
 
 @pytest.fixture
@@ -113,6 +114,26 @@ def test_a_chunk_damaged_after_completion_is_brought_back(
     got = world.push(release, release.frames(only=asked.missing))
     assert got.complete
     assert path.read_bytes() == good
+
+
+def test_a_damaged_chunk_that_artifacts_share_is_brought_back(
+    world: World,
+) -> None:
+    """And what else of them is damaged, in the same push."""
+    release = world.release()
+    root = release.manifest.find(Role.DOM0_ROOT)
+    boot = release.manifest.artifacts[:3]
+    twin = replace(root, role=Role.LOADER, name="twin")
+    made = replace(release.manifest, artifacts=(*boot, twin, root))
+    both = Release(made, world.sign(manifest.write(made)), release.chunks)
+    assert world.push(both).complete
+    lost = {root.digests[0], root.digests[-1], boot[0].digests[0]}
+    for name in lost:
+        path = world.store.chunks / name
+        path.write_bytes(bytes(path.stat().st_size))
+    asked = world.push(both, both.frames(only=()))
+    assert set(asked.missing) == lost
+    assert world.push(both, both.frames(only=asked.missing)).complete
 
 
 def test_a_full_disk_is_seen_before_anything_is_taken(
