@@ -169,6 +169,19 @@ def test_the_life_of_a_release(
     ]
 
 
+def test_a_pointer_holds_the_floor_that_the_site_has(
+    run: Run, store: Store, state: State, tmp_path: Path
+) -> None:
+    keep_release(state, "r1")
+    assert run("release", "push", "r1") == 0
+    for floor in (1, 7):
+        text = SITE if floor == 1 else f"{SITE}floors: {{stable: {floor}}}\n"
+        files.write(tmp_path / "site.yaml", text.encode())
+        assert run("channel", "rollback", "stable", "r1") == 0
+        sent = store.channels["stable"]
+        assert (sent.rollback, sent.floor) == (True, floor)
+
+
 @pytest.mark.usefixtures("store")
 def test_a_channel_that_the_site_does_not_have_is_refused(
     run: Run, state: State, capsys: pytest.CaptureFixture[str]
