@@ -72,6 +72,17 @@ def secure(
     return _options(SECURE_CODE, variables, tuple(found), now)
 
 
+def setup_mode(variables: Path) -> tuple[str, ...]:
+    """Return the options of firmware that can enforce Secure Boot and has no
+    keys yet: in setup mode. ``variables`` is made anew."""
+    return _options(SECURE_CODE, variables, ())
+
+
+def kept(variables: Path) -> tuple[str, ...]:
+    """Return the options for another power-on after :func:`setup_mode`."""
+    return _drives(SECURE_CODE, variables)
+
+
 def _options(
     code: Path, variables: Path, found: tuple[Variable, ...], now: int = 0
 ) -> tuple[str, ...]:
@@ -79,6 +90,10 @@ def _options(
         raise SysPxeError(f"{code} is not there", "install the package ovmf")
     empty = files.read_capped(EMPTY_VARIABLES, _VARIABLES_MAX)
     files.write(variables, with_variables(empty, found, now))
+    return _drives(code, variables)
+
+
+def _drives(code: Path, variables: Path) -> tuple[str, ...]:
     made = [
         *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}"),
         *("-drive", f"if=pflash,format=raw,unit=1,file={variables}"),
