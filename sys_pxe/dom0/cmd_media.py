@@ -3,12 +3,11 @@
 import stat
 from pathlib import Path
 
-from sys_pxe import files, names, plan
-from sys_pxe.dom0 import channels, media, securekeys, stopping
+from sys_pxe import files
+from sys_pxe.dom0 import media, profiles, securekeys, stopping
 from sys_pxe.dom0.context import Context, mib
 from sys_pxe.dom0.parsing import Args, Nouns, verb
-from sys_pxe.errors import InvalidInput, SysPxeError, UsageError
-from sys_pxe.manifest import Manifest
+from sys_pxe.errors import UsageError
 
 
 def add(nouns: Nouns) -> None:
@@ -40,14 +39,8 @@ def _build(context: Context, args: Args) -> None:
     target: Path = args.file
     _check_target(target)
     site = context.site()
-    profile = names.parse_name(args.profile, "--profile")
-    if profile not in site.profiles:
-        raise InvalidInput(
-            f"--profile: {profile!r} is not a profile of the site",
-            f"one of: {', '.join(sorted(site.profiles))}",
-        )
-    settings = plan.settings(site, profile)
-    found = _release(context, settings.channel, args.release)
+    settings = profiles.settings(site, args.profile, "--profile")
+    found = profiles.release(context.state, settings.channel, args.release)
     order = media.Order(
         release=found,
         folder=context.state.release_folder(found.release),
@@ -69,19 +62,6 @@ def _build(context: Context, args: Args) -> None:
         f"next: write it to a stick, 'dd if={target} of=/dev/sdX bs=4M "
         "conv=fsync', and make the stick read-only"
     )
-
-
-def _release(context: Context, channel: str, named: str | None) -> Manifest:
-    if named is not None:
-        return context.state.release(names.parse_name(named, "--release"))
-    pointer = channels.current(context.state, channel)
-    if pointer is None:
-        raise SysPxeError(
-            f"channel {channel} names no release yet",
-            f"run 'sys-pxe channel set {channel} RELEASE', or name one with "
-            "--release",
-        )
-    return context.state.release(pointer.release)
 
 
 def _check_target(target: Path) -> None:

@@ -2,15 +2,13 @@
 
 from dataclasses import asdict
 
-from sys_pxe import names, plan, ram
-from sys_pxe.dom0 import channels
+from sys_pxe import names, ram
+from sys_pxe.dom0 import profiles
 from sys_pxe.dom0.context import Context
 from sys_pxe.dom0.parsing import Args, Nouns, only
-from sys_pxe.errors import InvalidInput, SysPxeError
-from sys_pxe.manifest import Manifest
+from sys_pxe.errors import SysPxeError
 from sys_pxe.plan import Settings
 from sys_pxe.ram import Part, RamPlan
-from sys_pxe.site import Site
 
 
 def add(nouns: Nouns) -> None:
@@ -32,32 +30,10 @@ def add(nouns: Nouns) -> None:
     )
 
 
-def _settings(site: Site, name: str) -> Settings:
-    names.parse_name(name, "PROFILE")
-    if name not in site.profiles:
-        raise InvalidInput(
-            f"PROFILE: {name!r} is not a profile of the site",
-            f"one of: {', '.join(list(site.profiles)[:20])}",
-        )
-    return plan.settings(site, name)
-
-
-def _release(context: Context, channel: str, name: str | None) -> Manifest:
-    if name is not None:
-        return context.state.release(names.parse_name(name, "--release"))
-    pointer = channels.current(context.state, channel)
-    if pointer is None:
-        raise SysPxeError(
-            f"channel {channel} names no release yet",
-            "name one: sys-pxe plan PROFILE --release RELEASE",
-        )
-    return context.state.release(pointer.release)
-
-
 def _plan(context: Context, args: Args) -> None:
     pc_mib = None if args.ram is None else names.parse_ram(args.ram, "--ram")
-    settings = _settings(context.site(), args.profile)
-    release = _release(context, settings.channel, args.release)
+    settings = profiles.settings(context.site(), args.profile, "PROFILE")
+    release = profiles.release(context.state, settings.channel, args.release)
     found = ram.plan(settings, release)
     try:
         if pc_mib is None:
