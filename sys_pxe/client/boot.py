@@ -103,8 +103,7 @@ class Boot:
             self._show(True)
             started = time.monotonic()
             if name == "handover":
-                said = f"network goes off, dom0 starts{self._unmeasured}"
-                self.report("handover", said)
+                self.report_handover()
             try:
                 stage()
             except (InvalidInput, VerificationError) as error:
@@ -298,6 +297,11 @@ class Boot:
             for device in pci.devices():
                 if device.base_class == pci.STORAGE:
                     pci.release(device)
+
+    def report_handover(self) -> None:
+        """Send the last report: the network goes off after it."""
+        said = f"network goes off, dom0 starts{self._unmeasured}"
+        self.report("handover", said)
 
     def report(self, stage: str, message: str) -> None:
         """Send a report, if there is a server yet."""
