@@ -24,7 +24,8 @@ installkernel() {
     # the cards of virtual machines, and the transceivers that cards need
     instmods virtio_net virtio_pci vmxnet3 =drivers/net/phy
     # pciback under its name upstream and in Qubes' and Debian's kernels
-    hostonly='' instmods xen-pciback loop squashfs overlay btrfs zram
+    hostonly='' instmods xen-pciback xen-privcmd loop squashfs overlay btrfs \
+        zram
 }
 
 install() {

@@ -32,6 +32,7 @@ from sys_pxe.client import (
     pool,
     report,
     smbios,
+    started,
     store,
     tpm,
 )
@@ -101,7 +102,7 @@ class Boot:
         for name, stage in stages.items():
             self.state.stage, self.state.note = name, ""
             self._show(True)
-            started = time.monotonic()
+            begun = time.monotonic()
             if name == "handover":
                 self.report_handover()
             try:
@@ -110,7 +111,7 @@ class Boot:
                 # a document's parser does not know who reads its words
                 error.hint = error.hint or _PUSH_AGAIN
                 raise
-            self.state.seconds[name] = round(time.monotonic() - started, 2)
+            self.state.seconds[name] = round(time.monotonic() - begun, 2)
             if self.facts.server is not None and name != "handover":
                 self.report(name, "done")
         self._write_result()
@@ -159,6 +160,9 @@ class Boot:
         assert self.facts.boot_card is not None
         here = documents.place(self._signed, self.facts.boot_card.mac)
         self.state.client, self.facts.settings = here.client, here.settings
+        # a stick's options are its own, and nobody on the network starts it
+        if isinstance(self.pinned, Identity):
+            started.check(here.settings)
         now = int(time.time())
         found = documents.choose(self._signed, self.pinned, here, now)
         self.facts.release = found.release
@@ -214,7 +218,7 @@ class Boot:
         memory.mount_tmpfs(memory.IMAGES, size)
         progress = fetch.Progress(size)
         self.facts.progress = progress
-        started = time.monotonic()
+        begun = time.monotonic()
         for artifact in wanted:
             path = memory.IMAGES / artifact.name
             with memory.new_image(path, artifact.size) as target:
@@ -223,13 +227,13 @@ class Boot:
                     artifact,
                     target,
                     progress,
-                    lambda: self._tick(progress, started),
+                    lambda: self._tick(progress, begun),
                 )
-        self._tick(progress, started)
+        self._tick(progress, begun)
         self._show(True)
 
-    def _tick(self, progress: fetch.Progress, started: float) -> None:
-        spent = max(time.monotonic() - started, 0.01)
+    def _tick(self, progress: fetch.Progress, begun: float) -> None:
+        spent = max(time.monotonic() - begun, 0.01)
         state = self.state
         before = 10 * state.done // state.total if state.total else -1
         state.done, state.total = progress.done, progress.total

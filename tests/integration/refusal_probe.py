@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sys_pxe.client import boot, card, identity, memory
+from sys_pxe.client import boot, card, identity, memory, started
 from sys_pxe.client.screen import State
 from sys_pxe.errors import SysPxeError
 
@@ -56,6 +56,8 @@ def prepare(wanted: dict[str, str]) -> None:
     memory.IMAGES = folder / "images"
     boot.RESULT = folder / "boot.json"
     identity.KEY = Path(wanted["key"])
+    # whatever this machine was started by
+    started.UEFI = folder / "no-uefi"
     path = folder / "identity"
     keys = ("xen", "kernel") if "xen" in wanted else ("release", "serial")
     lines = [f"{key} {wanted[key]}\n" for key in keys]

@@ -71,6 +71,7 @@ WRITE_EXCEPTIONS = {
     ("client.fetch", "os.pwrite"): "each chunk goes to its place in RAM",
     ("client.screen", "os.open"): "a terminal device, not a file",
     ("client.screen", "os.write"): "a terminal device, not a file",
+    ("client.started", "os.open"): "Xen's device, not a file",
     ("client.tpm", "os.open"): "a TPM's device, not a file",
     ("client.tpm", "os.write"): "a TPM's device, not a file",
     ("lab.world", "open"): "a log that the agent itself appends to",
