@@ -34,13 +34,13 @@ class Row:
 
 READY = (
     Row("bios", "pxe", False, "rtl8139", rom=True),
-    Row("bios", "ipxe", False, "e1000", rom=True),
+    Row("bios", "ipxe", False, "e1000e", rom=True),
     Row("uefi", "pxe", False, "virtio-net-pci"),
     Row("uefi", "http", False, "virtio-net-pci"),
     Row("uefi", "ipxe", False, "e1000e", rom=True),
     Row("uefi", "pxe", True, "virtio-net-pci"),
     Row("uefi", "http", True, "virtio-net-pci"),
-    Row("bios", "stick", False, "e1000"),
+    Row("bios", "stick", False, "virtio-net-pci"),
     Row("uefi", "stick", False, "virtio-net-pci"),
 )
 

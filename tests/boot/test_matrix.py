@@ -24,12 +24,19 @@ TFTP_MAX = 2_000_000
 REFUSED_SECONDS = 240.0
 NEWER = "newer"
 XEN = "(XEN) Xen version"
+STARTED = r"\(XEN\) Xen version"
+# the first that the client program says
+INITRAMFS = "sys-pxe: hidden from dom0"
 # seconds between two looks at a screen that scrolls
 GLANCE = 0.2
 
 
 SECURE = Row("uefi", "pxe", True, "virtio-net-pci")
 INSECURE = Row("uefi", "pxe", False, "virtio-net-pci")
+# what an unsigned script adds: words before "--" choose a section of the
+# image's configuration, of which there is none here, those after it are Xen's
+LIES = ("-- loglvl=lie", "elsewhere")
+BYTES_MAX = 1.3
 # iPXE asks the firmware to load the image; it passes on that it would not, the
 # older ones as a format that they do not know
 NOT_LOADED = r"Could not (select|boot): (Exec format error|Permission denied)"
@@ -41,23 +48,18 @@ REFUSED = {
         r"to load Boot.*Access Denied",
         r"iPXE [0-9.]+",
     ),
-    "changed image": ("image", NOT_LOADED, r"\(XEN\) Xen version"),
-    "image of another key": ("image", NOT_LOADED, r"\(XEN\) Xen version"),
+    "changed image": ("image", NOT_LOADED, STARTED),
+    "unsigned image": ("image", NOT_LOADED, STARTED),
+    "image of another key": ("image", NOT_LOADED, STARTED),
 }
 
 
 def record(found: dict[str, object]) -> None:
-    """Keep a row, in place of an earlier run's; runs may be of some rows."""
+    """Keep a row of this run, of which all was seen that should be."""
     path = BUILD / "matrix.json"
-    before = json.loads(path.read_text("ascii")) if path.exists() else []
-    rows = [row for row in before if identity(row) != identity(found)]
+    rows = json.loads(path.read_text("ascii")) if path.exists() else []
     text = json.dumps([*rows, found], indent=1) + "\n"
     files.write(path, text.encode("ascii"))
-
-
-def identity(row: dict[str, object]) -> tuple[object, ...]:
-    keys = ("firmware", "path", "secure_boot", "nic", "wrong")
-    return tuple(row.get(key) for key in keys)
 
 
 def result(
@@ -81,12 +83,13 @@ def result(
 def test_it_boots_to_the_login(world: World, row: Row) -> None:
     with booting(world, row) as machine:
         screen = glances(machine) if row.firmware == "bios" else ""
+        machine.wait_for(INITRAMFS, BOOT_SECONDS)
+        booted = traffic.counted(world.lan)
         machine.wait_for(IN_RAM, BOOT_SECONDS)
         seconds = machine.login(BOOT_SECONDS)
         found = result(world, row, seconds)
         command_line = machine.command("cat /proc/cmdline")
         log = machine.command("dmesg | grep -ci 'secure boot enabled'; true")
-    record(found)
     settings = plan.settings(signed_site(world), DESK.profile)
     if row.firmware == "uefi":
         # nothing but what the image holds: no card; Xen puts the name of the
@@ -95,6 +98,7 @@ def test_it_boots_to_the_login(world: World, row: Row) -> None:
         if row.path == "stick":
             words.append("syspxe.server=http://192.0.2.1")
         assert command_line.split() == words
+        check_bytes(world, booted)
     assert (log.strip() != "0") == row.secure_boot
     sent = found["tftp_bytes"]
     assert isinstance(sent, int) and sent < TFTP_MAX
@@ -106,6 +110,14 @@ def test_it_boots_to_the_login(world: World, row: Row) -> None:
     # what the guide's page for such a PC says that one sees
     lines = guide.quoted(guide.PAGES[row.firmware, row.path], "firmware")
     assert guide.unseen(lines, f"{screen}\n{machine.console.text}") == []
+    record(found)
+
+
+def check_bytes(world: World, booted: dict[str, int]) -> None:
+    """A UEFI PC fetches little more than a BIOS PC: its three boot files."""
+    release = State(world.state).release(FIRST)
+    bios = sum(release.find(role).size for role in manifest.BOOT_ROLES)
+    assert booted["tftp"] + booted["http"] < BYTES_MAX * bios
 
 
 def check_measured(world: World, row: Row) -> None:
@@ -140,22 +152,45 @@ def test_firmware_refuses_what_the_owner_did_not_sign(
 ) -> None:
     link, said, otherwise = REFUSED[wrong]
     before = world.client_row(DESK)
+    begun = int(time.time())
     with tampered(world, wrong):
         with booting(world, SECURE) as machine:
             seen = machine.wait_for(said, REFUSED_SECONDS)
             found = result(world, SECURE, seen.seconds, link)
             assert "(XEN)" not in machine.console.text
             script = "this PC is" in machine.console.text
+        # offered, and nothing was started: the last report is of before
+        status = json.loads(world.command("status", "--json", shown=False))
+        seen_by = {row["client"]: row["seen"] for row in status["offered"]}
+        assert seen_by[DESK.name] >= begun
+        assert world.client_row(DESK) == before
         # it was the signature: the same bytes start without Secure Boot
         with booting(world, INSECURE) as machine:
             machine.wait_for(otherwise, REFUSED_SECONDS)
-    record({**found, "wrong": wrong})
     # an unsigned loader never runs; a loader with the image refused has run
     assert script == (link == "image")
-    # offered, and nothing was started: the last report is of an earlier boot
-    status = json.loads(world.command("status", "--json", shown=False))
-    assert DESK.name in [row["client"] for row in status["offered"]]
-    assert world.client_row(DESK) == before
+    record({**found, "wrong": wrong})
+
+
+@pytest.mark.parametrize("row", [READY[0], SECURE], ids=named)
+def test_ipxe_with_drivers_of_its_own_boots_too(world: World, row: Row) -> None:
+    """A client's loader is switched, as some hardware needs it."""
+    data = site_data()
+    clients = data["clients"]
+    assert isinstance(clients, dict)
+    clients[DESK.name]["loader"] = {"bios": "ipxe", "uefi": "ipxe"}
+    files.write(world.site_file, yaml.safe_dump(data).encode("ascii"))
+    world.command("site", "push")
+    try:
+        with booting(world, row) as machine:
+            machine.wait_for(STARTED, BOOT_SECONDS)
+            sent = traffic.counted(world.lan)["tftp"]
+    finally:
+        world.write_site()
+        world.command("site", "push")
+    name = "ipxe.efi" if row.firmware == "uefi" else "ipxe.pxe"
+    # each block has 32 bytes of headers, and all of it came by TFTP
+    assert sent > (world.agent_root / "tftp" / name).stat().st_size
 
 
 def test_an_older_image_that_was_signed_once_goes_no_further(
@@ -169,7 +204,7 @@ def test_an_older_image_that_was_signed_once_goes_no_further(
         assert older != genuine
         files.write(script, older.encode("ascii"))
         with booting(world, SECURE) as machine:
-            machine.wait_for(r"\(XEN\) Xen version", BOOT_SECONDS)
+            machine.wait_for(STARTED, BOOT_SECONDS)
             seen = machine.wait_for(FAILED, BOOT_SECONDS)
             serial = State(world.state).release(FIRST).serial
             said = f"has serial {serial}, the site accepts {floor} and above"
@@ -177,11 +212,47 @@ def test_an_older_image_that_was_signed_once_goes_no_further(
             found = result(world, SECURE, seen.seconds, "floor")
             assert IN_RAM not in machine.console.text
         state = world.client_row(DESK)
-    record({**found, "wrong": "older image"})
     assert (state["stage"], state["release"]) == ("failed", FIRST)
     # Xen and the initramfs came, and nothing after them
     assert isinstance(found["http_bytes"], int)
     assert found["http_bytes"] < 60_000_000
+    record({**found, "wrong": "older image"})
+
+
+@pytest.mark.parametrize("words", LIES)
+def test_options_that_nobody_signed_go_no_further(
+    world: World, words: str
+) -> None:
+    """xen.efi takes them, Secure Boot or not; the initramfs does not."""
+    begun = time.time()
+    with lying_script(world, words), booting(world, SECURE) as machine:
+        # without options of its own Xen says nothing on the console
+        state = world.client_row(DESK)
+        while state["stage"] != "failed" or int(str(state["seen"])) < begun:
+            assert time.time() - begun < BOOT_SECONDS, state
+            time.sleep(1)
+            state = world.client_row(DESK)
+        found = result(world, SECURE, time.time() - begun, "options")
+        assert IN_RAM not in machine.console.text
+    assert "Xen was started with other options" in str(state["message"])
+    assert isinstance(found["http_bytes"], int)
+    assert found["http_bytes"] < 60_000_000
+    record({**found, "wrong": f"options: {words}"})
+
+
+@contextmanager
+def lying_script(world: World, words: str) -> Iterator[None]:
+    """Let the script, which nobody signs, add words to the image's."""
+    script = world.agent_root / f"current/ipxe/{DESK.name}.ipxe"
+    genuine = script.read_text("ascii")
+    start = f"chunks/{image_digest(world)}"
+    assert genuine.count(start) == 1
+    text = genuine.replace(start, f"{start} {words}")
+    files.write(script, text.encode("ascii"))
+    try:
+        yield
+    finally:
+        files.write(script, genuine.encode("ascii"))
 
 
 @contextmanager
@@ -218,6 +289,8 @@ def tampered(world: World, wrong: str) -> Iterator[None]:
             files.write(target, plain.read_bytes())
         elif wrong == "changed image":
             files.write(target, changed(target))
+        elif wrong == "unsigned image":
+            securekeys.remove_signature(target)
         else:
             sign_by_another(world, target)
         assert target.read_bytes() != genuine
