@@ -13,6 +13,9 @@ CLIENT_PORT, SERVER_PORT = 68, 67
 DISCOVER, OFFER, REQUEST, ACK, NAK = 1, 2, 3, 5, 6
 # RFC 2132 option numbers
 MASK, ROUTER, SERVER, CLASS = 1, 3, 54, 60
+# how the vendor class of firmware begins, and of an answer that it follows
+PXE_CLASS, HTTP_CLASS = b"PXEClient", b"HTTPClient"
+HTTP_ARCHITECTURE = 16
 _BOOTREQUEST, _BOOTREPLY = 1, 2
 _MAGIC = b"\x63\x82\x53\x63"
 _BROADCAST = 0x8000
@@ -21,11 +24,14 @@ _HEADER = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 
 
 def firmware(architecture: int) -> tuple[tuple[int, bytes], ...]:
-    """Return what firmware that boots by PXE says, RFC 4578 2.1 and 2.2.
+    """Return what firmware that boots from here says, RFC 4578 2.1 and 2.2.
 
-    ``architecture`` is 0 for a BIOS, 7 for UEFI on x86-64.
+    ``architecture`` is 0 for a BIOS, 7 for UEFI on x86-64, HTTP_ARCHITECTURE
+    for UEFI that boots by HTTP: that one calls itself otherwise (UEFI 2.10,
+    24.7, HTTP Boot).
     """
-    name = b"PXEClient:Arch:%05d:UNDI:003000" % architecture
+    kind = HTTP_CLASS if architecture == HTTP_ARCHITECTURE else PXE_CLASS
+    name = b"%s:Arch:%05d:UNDI:003000" % (kind, architecture)
     return ((CLASS, name), (_ARCHITECTURE, struct.pack("!H", architecture)))
 
 

@@ -19,8 +19,9 @@ PAUSE = 15.0
 SERVERS_MAX = 32
 _ROUNDS = 2
 _MESSAGE_MAX = 2048
-# option 93 of a BIOS and of UEFI: a proxy may answer one of them only
-_ARCHITECTURES = (0, 7)
+# option 93 of a BIOS, and of UEFI by PXE and by HTTP: a proxy may answer one
+# of them only
+ARCHITECTURES = (0, 7, dhcp.HTTP_ARCHITECTURE)
 _NO_ADDRESS = "0.0.0.0"  # noqa: S104 (compared and bound to one card)
 
 
@@ -117,7 +118,7 @@ class Neighbours:
             self._end(now, None)
             return
         self._rounds += 1
-        for architecture in _ARCHITECTURES:
+        for architecture in ARCHITECTURES:
             text = dhcp.message(
                 dhcp.DISCOVER,
                 self._transaction,
@@ -173,8 +174,7 @@ def found(reply: dhcp.Reply, sender: str) -> Server | None:
     if reply.kind != dhcp.OFFER:
         return None
     proxy = str(reply.address) == _NO_ADDRESS
-    if proxy and not reply.options.get(dhcp.CLASS, b"").startswith(
-        b"PXEClient"
-    ):
+    kind = reply.options.get(dhcp.CLASS, b"")
+    if proxy and not kind.startswith((dhcp.PXE_CLASS, dhcp.HTTP_CLASS)):
         return None
     return Server(sender, proxy)

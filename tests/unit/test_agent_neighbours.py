@@ -11,6 +11,7 @@ from sys_pxe.agent.neighbours import Neighbours, Server
 
 SERVER = {dhcp.SERVER: bytes([192, 0, 2, 9])}
 PXE = {**SERVER, dhcp.CLASS: b"PXEClient"}
+HTTP = {**SERVER, dhcp.CLASS: b"HTTPClient"}
 
 
 def offer(
@@ -25,8 +26,10 @@ def offer(
         (offer("192.0.2.50", SERVER), Server("192.0.2.9", False)),
         (offer("192.0.2.50", PXE), Server("192.0.2.9", False)),
         (offer("0.0.0.0", PXE), Server("192.0.2.9", True)),
+        (offer("0.0.0.0", HTTP), Server("192.0.2.9", True)),
         # neither an address nor something to boot from
         (offer("0.0.0.0", SERVER), None),
+        (offer("0.0.0.0", {**SERVER, dhcp.CLASS: b"android"}), None),
         (offer("192.0.2.50", SERVER, dhcp.ACK), None),
     ],
 )
@@ -34,6 +37,23 @@ def test_an_offer_is_a_servers_or_a_proxys(
     reply: dhcp.Reply, want: Server | None
 ) -> None:
     assert neighbours.found(reply, "192.0.2.9") == want
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        (0, b"PXEClient:Arch:00000:"),
+        (7, b"PXEClient:Arch:00007:"),
+        (16, b"HTTPClient:Arch:00016:"),
+    ],
+)
+def test_it_asks_as_every_firmware_that_boots_from_here(
+    architecture: int, name: bytes
+) -> None:
+    assert architecture in neighbours.ARCHITECTURES
+    said = dict(dhcp.firmware(architecture))
+    assert said[dhcp.CLASS].startswith(name)
+    assert said[93] == bytes([0, architecture])
 
 
 def test_a_card_that_is_not_there_is_an_error_and_waits() -> None:
