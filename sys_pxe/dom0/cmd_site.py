@@ -18,14 +18,15 @@ def add(nouns: Nouns) -> None:
     verb(verbs, "push", "check, sign and send the site file", _push)
 
 
-def _warn(context: Context, found: Site) -> list[str]:
+def _warn(context: Context, found: Site, *, start: bool = False) -> list[str]:
     """Warn where RAM will not do; return what was said.
 
-    A site can be checked by who cannot read the releases.
+    A site can be checked by who cannot read the releases. The reports of a
+    qube that is off are read with ``start`` only.
     """
     try:
         active = channels.active(context.state, found)
-        reports = cmd_status.reports(context)
+        reports = cmd_status.reports(context, start=start)
         said = ramcheck.warnings(found, active, reports)
     except (SysPxeError, OSError) as error:
         said = [f"RAM was not checked: {error}"]
@@ -62,6 +63,8 @@ def _check(context: Context, _: Args) -> None:
 def _push(context: Context, _: Args) -> None:
     data, found = sitefile.load(context.site_file)
     transport = context.transport()
+    # before it is sent: it can still be stopped then
+    _warn(context, found, start=True)
     private = context.state.private_key
     serial = context.state.take_serial("site")
     document = site.encode(data, serial, context.now())
@@ -73,4 +76,3 @@ def _push(context: Context, _: Args) -> None:
         f"site {serial} is in use: {len(found.clients)} clients, "
         f"{len(found.profiles)} profiles"
     )
-    _warn(context, found)

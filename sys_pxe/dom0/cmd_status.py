@@ -58,23 +58,25 @@ def fetch(context: Context, *, start: bool = True) -> Status:
     return answer_status.parse(transport.call("syspxe.Status"))
 
 
-def glance(context: Context) -> Status | None:
+def glance(context: Context, *, start: bool = False) -> Status | None:
     """Return the state of the sys-pxe qube; None without a transport.
 
-    A look at it starts no qube, and never fails.
+    A look at it never fails, and starts no qube unless it is told to.
     """
     if not context.has_transport:
         return None
     try:
-        return fetch(context, start=False)
+        return fetch(context, start=start)
     except SysPxeError as error:
         context.reporter.step(f"sys-pxe: no reports: {error.message}")
         return None
 
 
-def reports(context: Context) -> tuple[RemoteClient, ...]:
+def reports(
+    context: Context, *, start: bool = False
+) -> tuple[RemoteClient, ...]:
     """Return the clients' last reports, as :func:`glance` finds them."""
-    found = glance(context)
+    found = glance(context, start=start)
     return found.clients if found else ()
 
 

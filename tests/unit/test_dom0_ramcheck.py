@@ -19,6 +19,7 @@ from sys_pxe.dom0 import (
 )
 from sys_pxe.dom0.answer_status import RemoteClient
 from sys_pxe.dom0.state import State
+from sys_pxe.dom0.transport import NotRunning
 from sys_pxe.errors import SysPxeError
 from sys_pxe.site import Site
 from tests import documents
@@ -179,6 +180,41 @@ def test_site_push_warns_by_the_last_report_and_check_too(
     store.client_ram = {"dom0_mib": 1900, "pc_mib": 4096}
     assert run("site", "push") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_site_push_warns_before_anything_is_sent(
+    run: Run, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write(tmp_path / "site.yaml", SITE.encode())
+    store.client_ram = {"dom0_mib": 900, "pc_mib": 1024}
+    store.forced["syspxe.Site"] = SysPxeError("the cable was pulled")
+    assert run("site", "push") == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith("sys-pxe: warning: desk-01: profile office ")
+    assert "the cable was pulled" in error
+    assert store.calls[-2:] == [("syspxe.Status", None), ("syspxe.Site", None)]
+
+
+def test_site_push_starts_the_qube_for_its_reports(
+    run: Run,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def choose(spec: object, say: object, *, start: bool = True) -> Store:
+        if not start:
+            raise NotRunning("the qube sys-pxe is off")
+        return store
+
+    monkeypatch.setattr(transports, "choose", choose)
+    files.write(tmp_path / "site.yaml", SITE.encode())
+    store.client_ram = {"dom0_mib": 900, "pc_mib": 1024}
+    assert run("site", "push") == 0
+    assert "warning: desk-01: profile office " in capsys.readouterr().err
+    # a check alone starts nothing
+    assert run("site", "check") == 0
+    assert "no reports: the qube sys-pxe is off" in capsys.readouterr().err
 
 
 def test_a_site_is_pushed_and_checked_without_reports(
