@@ -209,6 +209,7 @@ class Store:
         assert content == b""
         return {
             "site_serial": self.site_serial or None,
+            "unknown_clients": None,
             **self.health,
             "channels": {
                 name: {

@@ -75,6 +75,7 @@ def status(store: Store, now: int) -> dict[str, object]:
     told = _told(store, STATUS)
     return {
         "site_serial": stored.serial if stored else None,
+        "unknown_clients": stored.site.unknown_clients if stored else None,
         "time": now,
         "channels": channels,
         "services": _services(told),

@@ -134,7 +134,9 @@ class Status:
     """The state of the sys-pxe qube. ``free`` and ``chunks`` in bytes.
 
     ``time`` is its clock, in seconds since 1970; ``trouble`` says why clients
-    are not served what was stored last; ``mtu`` is its card's, in bytes.
+    are not served what was stored last; ``mtu`` is its card's, in bytes;
+    ``unknown_clients`` is the profile of PCs that the site does not name, None
+    where they are refused.
     """
 
     site_serial: int | None
@@ -151,6 +153,7 @@ class Status:
     ports: tuple[RemotePort, ...] = ()
     dhcp: RemoteDhcp | None = None
     boot_files: tuple[RemoteBootFile, ...] = ()
+    unknown_clients: str | None = None
 
 
 def parse(untrusted: bytes) -> Status:
@@ -183,6 +186,7 @@ def parse(untrusted: bytes) -> Status:
         tuple(_port(row) for row in parsed_rows(top, "ports")),
         None if top.null("dhcp") else _dhcp(top.table("dhcp")),
         tuple(_boot_file(row) for row in parsed_rows(top, "boot_files")),
+        optional_name(top, "unknown_clients"),
     )
     for table in (disk, outer, top):
         table.done()

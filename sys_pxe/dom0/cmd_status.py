@@ -39,16 +39,19 @@ def booting(found: Status, now: int) -> list[str]:
 
 
 def offered(found: Status) -> list[RemoteAsked]:
-    """Return the site's clients that asked after their last report, if any.
+    """Return the PCs that asked after their last report, if any.
 
     Their firmware was offered a loader, and nothing of sys-pxe has run since:
-    it is on its way, was switched off, or refuses what it got.
+    it is on its way, was switched off, or refuses what it got. Who is not in
+    the site counts where the site serves strangers; else nothing was offered.
     """
+    strangers = found.unknown_clients is not None
     last = {client.mac: client.seen for client in found.clients}
     return [
         one
         for one in found.asked
-        if one.client is not None and last.get(one.mac, -1) < one.seen
+        if (strangers or one.client is not None)
+        and last.get(one.mac, -1) < one.seen
     ]
 
 

@@ -55,6 +55,7 @@ def test_the_whole_story(world: World) -> None:
     assert rows[0]["complete"] is True
     status = ask(world, "syspxe.Status")
     assert status["site_serial"] == 4
+    assert status["unknown_clients"] is None
     assert status["channels"] == {
         "testing": None,
         "stable": {"release": "r1", "serial": 1, "rollback": False},
@@ -67,6 +68,13 @@ def test_the_whole_story(world: World) -> None:
         "releases": [], "chunks": 0, "bytes": 0,
     }  # fmt: skip
     assert ask(world, "syspxe.Events") == {"events": []}
+
+
+def test_the_status_says_what_strangers_get(world: World) -> None:
+    assert ask(world, "syspxe.Status")["unknown_clients"] is None
+    signed = world.signed_site(4, unknown_clients="base")
+    ask(world, "syspxe.Site", stdin=signed)
+    assert ask(world, "syspxe.Status")["unknown_clients"] == "base"
 
 
 def test_what_a_client_did_not_tell_is_null(world: World) -> None:

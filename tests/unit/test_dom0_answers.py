@@ -159,6 +159,16 @@ def test_who_asked_is_read() -> None:
     assert answer_status.parse(text(STATUS)).asked == ()
 
 
+def test_what_strangers_get_is_read() -> None:
+    for told, want in (({}, None), ({"unknown_clients": None}, None),
+                       ({"unknown_clients": "base"}, "base")):  # fmt: skip
+        found = answer_status.parse(text({**STATUS, **told}))
+        assert found.unknown_clients == want
+    for wrong in ("../x", "", 1, "\x1b[2J"):
+        with pytest.raises(InvalidInput, match="unknown_clients"):
+            answer_status.parse(text({**STATUS, "unknown_clients": wrong}))
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -124,6 +124,21 @@ def test_a_fault_is_one_line_and_exit_code_1(
     assert (row["check"], row["severity"]) == ("firewall", "problem")
 
 
+def test_a_stranger_that_started_nothing_is_named_where_it_is_served(
+    run: Run, room: Room, capsys: Capture
+) -> None:
+    late = {"client": None, "mac": "52:54:00:00:00:77", "firmware": "uefi",
+            "seen": NOW - 300}  # fmt: skip
+    room.changes = {"asked": [late], "unknown_clients": None}
+    assert run() == 0
+    capsys.readouterr()
+    room.changes["unknown_clients"] = "base"
+    assert run() == 1
+    assert capsys.readouterr().out.startswith(
+        "client 52:54:00:00:00:77 (uefi) was offered a loader 5 min 0 s ago"
+    )
+
+
 def test_a_note_alone_is_no_fault(
     run: Run, room: Room, state: State, capsys: Capture
 ) -> None:

@@ -7,7 +7,12 @@ from dataclasses import asdict, replace
 import pytest
 
 from sys_pxe.dom0 import cli, cmd_status, transports
-from sys_pxe.dom0.answer_status import RemoteAsked, RemoteClient, Status
+from sys_pxe.dom0.answer_status import (
+    RemoteAsked,
+    RemoteClient,
+    RemoteLoader,
+    Status,
+)
 from sys_pxe.dom0.transport import NotRunning
 
 NOW = 1_800_000_000
@@ -105,7 +110,7 @@ def test_a_qube_whose_clock_is_a_year_ahead_cannot_block_for_ever() -> None:
         (NOW - 4, "desk-01", True),
         (NOW - 5, "desk-01", False),
         (NOW - 6, "desk-01", False),
-        # a stranger has its place in 'client list'
+        # a stranger is refused, and has its place in 'client list'
         (NOW - 4, None, False),
     ],
 )
@@ -121,6 +126,56 @@ def test_a_client_that_never_reported_was_offered() -> None:
     one = RemoteAsked("desk-02", "52:54:00:00:00:02", "bios", NOW)
     found = Status(1, {}, {}, (CLIENT,), free=1, chunks=1, asked=(one,))
     assert cmd_status.offered(found) == [one]
+
+
+def test_a_stranger_was_offered_where_the_site_serves_strangers() -> None:
+    mac = "52:54:00:00:00:77"
+    one = RemoteAsked(None, mac, "uefi-http", NOW)
+    found = Status(1, {}, {}, (CLIENT,), free=1, chunks=1, asked=(one,))
+    assert cmd_status.offered(found) == []
+    open_to_all = replace(found, unknown_clients="base")
+    assert cmd_status.offered(open_to_all) == [one]
+    started = replace(CLIENT, client=None, mac=mac, seen=NOW)
+    later = replace(open_to_all, clients=(CLIENT, started))
+    assert cmd_status.offered(later) == []
+
+
+@pytest.mark.parametrize("profile", ["base", None])
+def test_status_shows_a_stranger_by_its_mac_if_it_is_served(
+    profile: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = RemoteAsked(None, "52:54:00:00:00:77", "uefi", NOW)
+    found = replace(
+        Status(1, {}, {}, (), free=1, chunks=1),
+        asked=(one,),
+        unknown_clients=profile,
+    )
+    monkeypatch.setattr(cmd_status, "fetch", lambda *_, **__: found)
+    assert cli.main(["--transport", "local:/nowhere", "status"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = [row[:3] for row in rows if one.mac in row]
+    assert shown == ([["-", one.mac, "uefi"]] if profile else [])
+
+
+def test_status_shows_the_loaders_and_their_versions(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = "/usr/lib/ipxe/snponly.efi"
+    rows = (
+        RemoteLoader("snponly.efi", package, "ipxe 1.21.1"),
+        RemoteLoader("ipxe.pxe", None, None),
+    )
+    found = Status(1, {}, {}, (), free=1, chunks=1, loaders=rows)
+    monkeypatch.setattr(cmd_status, "fetch", lambda *_, **__: found)
+    assert cli.main(["--transport", "local:/nowhere", "status"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    at = lines.index(["LOADER", "VERSION", "FROM"])
+    assert lines[at + 1 : at + 3] == [
+        ["snponly.efi", "ipxe", "1.21.1", package],
+        ["ipxe.pxe", "NOT", "FOUND", "-"],
+    ]
 
 
 def test_status_shows_who_was_offered_only(
