@@ -19,8 +19,13 @@ from tests.integration.refusal_room import MAC, Room, opened
 # in the order in which a boot goes through them
 CHAIN = (
     *("loader", "image", "key", "site", "client", "manifest"),
-    *("release", "dates", "floor", "rollback", "chunk"),
+    *("release", "serial", "dates", "floor", "rollback", "chunk"),
 )
+# what the manifest of another release says, and what the PC says of it
+OTHER: dict[str, tuple[dict[str, object], str]] = {
+    "release": ({"release": "r2"}, "release r2 (serial 3)"),
+    "serial": ({"serial": 4}, "release r1 (serial 4)"),
+}
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,11 @@ def broken(room: Room, link: str) -> Break:
                 ("the manifest of release r1", "does not match the key"),
                 fault=room.changed(manifests, content),
             )
-        case "release":
+        case "release" | "serial":
+            changes, offered = OTHER[link]
             return Break(
-                ("release r2 (serial 3)", "the boot files belong to r1"),
-                fault=room.changed(manifests, room.manifest(release="r2")),
+                (offered, "the boot files belong to r1 (serial 3)"),
+                fault=room.changed(manifests, room.manifest(**changes)),
             )
         case "dates":
             content = room.manifest(created=now - 2 * DAY, expires=now - DAY)
