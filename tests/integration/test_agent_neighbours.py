@@ -10,6 +10,7 @@ import pytest
 
 from sys_pxe import run
 from sys_pxe.agent.neighbours import PATIENCE, PAUSE
+from sys_pxe.client import report
 from sys_pxe.dom0 import cli
 from sys_pxe.dom0.findings import PROBLEM
 from sys_pxe.lab.network import inside
@@ -26,6 +27,13 @@ UEFI_PROXY = (
 BIOS_PROXY = (
     "--dhcp-range=192.0.2.0,proxy,255.255.255.0",
     "--pxe-service=x86PC,other,other",
+)
+# one that knows UEFI HTTP boot alone; without a service dnsmasq is no proxy
+HTTP_PROXY = (
+    "--dhcp-range=192.0.2.0,proxy,255.255.255.0",
+    "--pxe-service=x86PC,other,other",
+    "--dhcp-pxe-vendor=HTTPClient",
+    "--dhcp-boot=http://192.0.2.251/other.efi",
 )
 DHCP, PROXIES = False, True
 
@@ -50,7 +58,8 @@ def other(room: Room, name: str, number: int, *words: str) -> Iterator[None]:
     child = run.spawn(inside(host, argv))
     try:
         wait_for(lambda: room.probe("offers", STRANGER, "7") or
-                 room.probe("offers", STRANGER, "0"))  # fmt: skip
+                 room.probe("offers", STRANGER, "0") or
+                 room.probe("offers", STRANGER, "16", "http"))  # fmt: skip
         yield
     finally:
         run.stop(child)
@@ -121,6 +130,27 @@ def test_beside_another_server_it_alone_is_named(room: Room) -> None:
     assert found["mode"] == "proxy"
 
 
+def test_a_proxy_of_http_boot_alone_is_found_and_ours_is_not(
+    room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # our own proxy answers everybody here, the question of its agent too
+    replace_site(room, 2, network=PROXY, unknown_clients="base")
+    offers = room.probe("offers", STRANGER, "16", "http")
+    assert offers
+    assert set(offers) == {"192.0.2.1"}
+    assert others(room) == set()
+    with other(room, "http", 251, *HTTP_PROXY):
+        # it is silent to all but HTTP boot
+        bios = room.probe("offers", STRANGER, "0")
+        uefi = room.probe("offers", STRANGER, "7")
+        assert set(bios or ()) == set(uefi or ()) == {"192.0.2.1"}
+        assert others(room) == {("192.0.2.251", PROXIES)}
+        code, found = doctor(room, tmp_path, capsys)
+    assert code == 1
+    assert "192.0.2.251 is another boot server" in found["dhcp"]
+    assert "192.0.2.1 " not in found["dhcp"]
+
+
 def test_who_lies_about_itself_is_named_by_where_it_is(room: Room) -> None:
     """A server that calls itself by our address is still another one."""
     own = "--dhcp-option-force=54,192.0.2.1"
@@ -147,6 +177,23 @@ def doctor(
             before = found.get(row["check"], "")
             found[row["check"]] = f"{before}\n{row['what']}"
     return code, found
+
+
+def test_the_doctor_names_a_client_that_reports_another_mtu(
+    room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reports(mtu: int) -> None:
+        body = report.body({"mac": MAC, "mtu": mtu, "stage": "handover"})
+        code = room.code("report", "-d", body.decode("ascii"))
+        assert code == "204"
+
+    reports(1500)
+    assert "mtu" not in doctor(room, tmp_path, capsys)[1]
+    reports(9000)
+    code, found = doctor(room, tmp_path, capsys)
+    assert code == 1
+    assert "client desk-01 takes packets of up to 9000" in found["mtu"]
+    assert "the server 1500" in found["mtu"]
 
 
 def test_the_doctor_names_each_fault_of_a_real_server(
