@@ -2,8 +2,9 @@
 
 btrfs gives one logical address space to both. The seed's chunks were there
 first, so all that is written later has higher addresses: a file's extents from
-the boundary on are what it takes of the pool. FIEMAP tells the addresses
-(Linux, Documentation/filesystems/fiemap.rst; struct fiemap in linux/fiemap.h).
+the boundary on (chunks.py) are what it takes of the pool. FIEMAP tells the
+addresses (Linux, Documentation/filesystems/fiemap.rst; struct fiemap in
+linux/fiemap.h).
 """
 
 import errno
@@ -23,9 +24,7 @@ _HEAD = struct.Struct("=QQIIII")
 # logical, physical, length, 2 reserved, flags, 3 reserved
 _EXTENT = struct.Struct("=QQQ16xI12x")
 _AT_ONCE = 1000
-_LAST, _UNKNOWN, _DELALLOC, _ENCODED = 0x1, 0x2, 0x4, 0x8
-_INLINE = 0x200
-_SECTOR = 4096
+_LAST, _UNKNOWN, _DELALLOC, _INLINE = 0x1, 0x2, 0x4, 0x200
 _NO_MAP = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL)
 
 
@@ -46,13 +45,6 @@ class Extent(NamedTuple):
     def waiting(self) -> bool:
         """Whether it is written, but has no address yet."""
         return bool(self.flags & (_UNKNOWN | _DELALLOC))
-
-    @property
-    def end(self) -> int:
-        """The address behind it; of a compressed one, a lower bound."""
-        # its length is that of the content, which is more than what it takes
-        encoded = self.flags & _ENCODED
-        return self.physical + (_SECTOR if encoded else self.length)
 
 
 def parse(untrusted: bytes) -> list[Extent]:
@@ -129,22 +121,3 @@ def _joined(ranges: list[tuple[int, int]]) -> int:
         total += max(end - max(first, reached), 0)
         reached = max(reached, end)
     return total
-
-
-def end_of(paths: Iterable[Path]) -> int:
-    """Return the highest end of all extents of files: the boundary.
-
-    0 where they have none. SysPxeError where the file system tells no extents.
-    """
-    highest = 0
-    for path in paths:
-        try:
-            ends = [e.end for e in extents(path) if e.placed]
-        except OSError as error:
-            raise SysPxeError(
-                f"{path}: its extents cannot be read: {error.strerror}",
-                "the seed of a VM pool is a btrfs file system; build the "
-                "release again",
-            ) from None
-        highest = max([highest, *ends])
-    return highest

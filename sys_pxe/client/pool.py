@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sys_pxe import files, run, usage
-from sys_pxe.client import extents, memory
+from sys_pxe.client import chunks, memory
 from sys_pxe.errors import SysPxeError
 
 # sysroot-var-lib-qubes.mount binds it into dom0's root
@@ -52,7 +52,7 @@ def make(seed: Path, pool_mib: int) -> Pool:
         timeout=120,
         hint=_HINT,
     )
-    boundary = extents.end_of(p for p in POOL.rglob("*") if p.is_file())
+    boundary = chunks.end_of(POOL)
     disksize = pool_mib << 20
     try:
         files.write_control(SYSFS / "disksize", str(disksize))

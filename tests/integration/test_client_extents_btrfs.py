@@ -1,33 +1,98 @@
 """Extents on a real btrfs: what was there before, what was written since."""
 
 import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sys_pxe import files, run
-from sys_pxe.client import extents, measure
+from sys_pxe.client import chunks, extents, measure, pool
 from sys_pxe.client.measure import Places
 
 MIB = 1 << 20
 
 
+@dataclass(frozen=True)
+class Sprouted:
+    """A pool: where it is mounted, its boundary, where its seed's data end."""
+
+    place: Path
+    boundary: int
+    used: int
+
+
+def image(path: Path, mib: int) -> Path:
+    files.new_sparse(path, mib * MIB).close()
+    return path
+
+
+def mkfs(path: Path) -> None:
+    run.run(["mkfs.btrfs", "-q", "-m", "single", str(path)])
+
+
+@contextmanager
+def loop(path: Path) -> Iterator[Path]:
+    found = run.run(["losetup", "--find", "--show", str(path)])
+    device = found.stdout.decode().strip()
+    try:
+        yield Path(device)
+    finally:
+        run.run(["losetup", "--detach", device])
+
+
+@contextmanager
+def mounted(path: Path, place: Path, options: str) -> Iterator[Path]:
+    run.run(["mount", "-o", f"loop,noatime,{options}", str(path), str(place)])
+    try:
+        yield place
+    finally:
+        run.run(["umount", str(place)])
+
+
 @pytest.fixture
 def volume(tmp_path: Path) -> Iterator[Path]:
     """A mounted btrfs of 512 MiB whose one image stands for a seed's."""
-    image, mounted = tmp_path / "image", tmp_path / "mounted"
-    with files.new_sparse(image, 512 * MIB):
-        pass
-    mounted.mkdir()
-    run.run(["mkfs.btrfs", "-q", "-m", "single", str(image)])
-    run.run(["mount", "-o", "loop,noatime", str(image), str(mounted)])
-    try:
-        (mounted / "root.img").write_bytes(os.urandom(8 * MIB))
+    path, place = image(tmp_path / "image", 512), tmp_path / "mounted"
+    place.mkdir()
+    mkfs(path)
+    with mounted(path, place, "rw"):
+        (place / "root.img").write_bytes(os.urandom(8 * MIB))
         os.sync()
-        yield mounted
-    finally:
-        run.run(["umount", str(mounted)])
+        yield place
+
+
+@pytest.fixture
+def sprouted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sprouted]:
+    """The client's pool; a loop device stands for the zram."""
+    seed, place = image(tmp_path / "seed", 512), tmp_path / "pool"
+    place.mkdir()
+    mkfs(seed)
+    with mounted(seed, place, "compress=zstd"):
+        (place / "root.img").write_bytes(os.urandom(8 * MIB))
+        (place / "packed.img").write_bytes(b"much alike " * (MIB // 11))
+        os.sync()
+        used = max(
+            e.physical
+            for name in ("root.img", "packed.img")
+            for e in extents.extents(place / name)
+        )
+    run.run(["btrfstune", "-S", "1", str(seed)])
+    monkeypatch.setattr(pool, "POOL", place)
+    monkeypatch.setattr(pool, "RESERVE", place / ".sys-pxe-reserve")
+    monkeypatch.setattr(pool, "SYSFS", tmp_path)
+    with loop(image(tmp_path / "sprout", 512)) as device:
+        monkeypatch.setattr(pool, "ZRAM", device)
+        try:
+            made = pool.make(seed, 512)
+            yield Sprouted(place, made.boundary, used)
+        finally:
+            run.run(["umount", str(place)])
 
 
 def reflink(source: Path, target: Path) -> None:
@@ -43,30 +108,31 @@ def overwrite(path: Path, at: int, content: bytes) -> None:
         os.close(fd)
 
 
-def test_a_copy_takes_only_what_was_written_to_it(volume: Path) -> None:
-    boundary = extents.end_of([volume / "root.img"])
-    assert boundary > 8 * MIB
-    copy = volume / "root-dirty.img"
-    reflink(volume / "root.img", copy)
+def test_a_copy_takes_only_what_was_written_to_it(sprouted: Sprouted) -> None:
+    place, boundary = sprouted.place, sprouted.boundary
+    copy = place / "root-dirty.img"
+    reflink(place / "root.img", copy)
     assert extents.own_bytes(copy, boundary) == 0
     assert extents.own_bytes(copy, 0) == 8 * MIB
     overwrite(copy, 3 * MIB, os.urandom(MIB))
     assert extents.own_bytes(copy, boundary) == MIB
-    assert extents.own_bytes(volume / "root.img", boundary) == 0
+    assert extents.own_bytes(place / "root.img", boundary) == 0
 
 
-def test_what_waits_to_be_written_counts(volume: Path) -> None:
-    boundary = extents.end_of([volume / "root.img"])
-    with open(volume / "new.img", "wb") as stream:
+def test_what_waits_to_be_written_counts(sprouted: Sprouted) -> None:
+    with open(sprouted.place / "new.img", "wb") as stream:
         stream.write(os.urandom(2 * MIB))
         stream.flush()
-        assert extents.own_bytes(volume / "new.img", boundary) == 2 * MIB
+        own = extents.own_bytes(sprouted.place / "new.img", sprouted.boundary)
+        assert own == 2 * MIB
 
 
-def test_revisions_that_share_their_blocks_count_once(volume: Path) -> None:
-    boundary = extents.end_of([volume / "root.img"])
-    first, second = volume / "private.img", volume / "private-dirty.img"
-    reflink(volume / "root.img", first)
+def test_revisions_that_share_their_blocks_count_once(
+    sprouted: Sprouted,
+) -> None:
+    place, boundary = sprouted.place, sprouted.boundary
+    first, second = place / "private.img", place / "private-dirty.img"
+    reflink(place / "root.img", first)
     overwrite(first, 0, os.urandom(MIB))
     reflink(first, second)
     overwrite(second, 2 * MIB, os.urandom(MIB))
@@ -74,10 +140,9 @@ def test_revisions_that_share_their_blocks_count_once(volume: Path) -> None:
     assert extents.own_of([first, second], boundary) == 2 * MIB
 
 
-def test_more_extents_than_one_answer_holds(volume: Path) -> None:
-    boundary = extents.end_of([volume / "root.img"])
-    copy = volume / "many.img"
-    reflink(volume / "root.img", copy)
+def test_more_extents_than_one_answer_holds(sprouted: Sprouted) -> None:
+    copy = sprouted.place / "many.img"
+    reflink(sprouted.place / "root.img", copy)
     fd = os.open(copy, os.O_WRONLY)
     try:
         # every second block of 4 KiB
@@ -87,22 +152,50 @@ def test_more_extents_than_one_answer_holds(volume: Path) -> None:
         os.close(fd)
     os.sync()
     assert len(list(extents.extents(copy))) > 1000
-    assert extents.own_bytes(copy, boundary) == 4 * MIB
+    assert extents.own_bytes(copy, sprouted.boundary) == 4 * MIB
 
 
-def test_compressed_extents_keep_the_boundary_in_the_seed(
-    volume: Path,
+def test_compressed_extents_of_the_seed_are_no_ones_own(
+    sprouted: Sprouted,
 ) -> None:
-    run.run(["mount", "-o", "remount,compress-force=zstd", str(volume)])
-    packed = volume / "packed.img"
-    packed.write_bytes(b"much alike " * (MIB // 11))
-    os.sync()
-    boundary = extents.end_of([volume / "root.img", packed])
-    assert extents.own_bytes(packed, boundary) == 0
-    found = list(extents.extents(packed))
-    assert boundary >= max(e.physical for e in found) + 4096
-    reflink(packed, volume / "copy.img")
-    assert extents.own_bytes(volume / "copy.img", boundary) == 0
+    place, boundary = sprouted.place, sprouted.boundary
+    assert extents.own_bytes(place / "packed.img", 0) > 0
+    assert extents.own_bytes(place / "packed.img", boundary) == 0
+    reflink(place / "packed.img", place / "copy.img")
+    assert extents.own_bytes(place / "copy.img", boundary) == 0
+
+
+def test_nothing_new_goes_below_the_boundary(sprouted: Sprouted) -> None:
+    """Not where the seed's chunks are empty, or become so."""
+    place, boundary = sprouted.place, sprouted.boundary
+    # there would be room for it
+    assert boundary - sprouted.used > 32 * MIB
+    assert chunks.end_of(place) > boundary
+    with open(place / "promised.img", "wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, 8 * MIB)
+    for name in ("root.img", "packed.img"):
+        reflink(place / name, place / f"{name}.copy")
+        (place / name).unlink()
+        (place / f"{name}.copy").unlink()
+    for number in range(10):
+        new = place / f"{number}.img"
+        new.write_bytes(os.urandom(24 * MIB))
+        # a commit; what was freed before can be given again
+        os.sync()
+        assert extents.own_bytes(new, boundary) == 24 * MIB
+    assert extents.own_bytes(place / "promised.img", boundary) == 8 * MIB
+
+
+def test_the_end_is_that_of_the_chunk_tree(sprouted: Sprouted) -> None:
+    """As btrfs' own tools tell it."""
+    found = run.run(
+        ["btrfs", "inspect-internal", "dump-tree", "-t", "chunk",
+         str(sprouted.place.parent / "seed")]
+    )  # fmt: skip
+    rows = re.findall(rb"CHUNK_ITEM (\d+)\).*\n\s+length (\d+)", found.stdout)
+    assert len(rows) >= 3
+    ends = [int(start) + int(length) for start, length in rows]
+    assert sprouted.boundary == max(ends)
 
 
 def test_what_was_promised_is_seen_before_it_is_allocated(

@@ -111,30 +111,6 @@ def test_what_two_files_share_counts_once(
     assert sum(extents.own_bytes(f, SPROUT) for f in files) == 17 * KIB
 
 
-def test_the_boundary_is_behind_all_that_the_seed_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kernel(
-        monkeypatch,
-        tmp_path,
-        {
-            "a": [
-                (0, SEED + 64 * KIB, 8 * KIB, 0),
-                (8 * KIB, SEED, 4 * KIB, LAST),
-            ],
-            "empty": [],
-            # 128 KiB of content, in at least one sector
-            "packed": [(0, SEED + 80 * KIB, 128 * KIB, ENCODED | LAST)],
-            "inline": [(0, SPROUT, 100, INLINE | LAST)],
-        },
-    )
-    assert extents.end_of([tmp_path / "a"]) == SEED + 72 * KIB
-    names = ("a", "empty", "packed", "inline")
-    end = extents.end_of([tmp_path / name for name in names])
-    assert end == SEED + 84 * KIB
-    assert extents.end_of([]) == 0
-
-
 def test_extents_that_do_not_go_on_are_no_endless_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,9 +140,6 @@ def test_without_a_map_all_that_a_file_takes_is_its_own(
     image.write_bytes(b"x" * 10_000)
     monkeypatch.setattr(fcntl, "ioctl", refuse(number))
     assert extents.own_bytes(image, 0) == image.stat().st_blocks * 512
-    with pytest.raises(SysPxeError, match="extents cannot be read") as caught:
-        extents.end_of([image])
-    assert "btrfs" in caught.value.hint
 
 
 def test_another_error_is_not_hidden(

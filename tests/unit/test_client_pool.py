@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from sys_pxe import files, run
-from sys_pxe.client import extents, pool
+from sys_pxe.client import chunks, pool
 from sys_pxe.errors import SysPxeError
 
 MIB = 1 << 20
+BOUNDARY = 1 << 40
 
 
 @pytest.fixture
@@ -32,7 +33,13 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(run, "run", mount)
     monkeypatch.setattr(files, "write_control", control)
-    monkeypatch.setattr(extents, "end_of", lambda paths: len(list(paths)))
+
+    def end_of(mounted: Path) -> int:
+        assert mounted == folder
+        done.append("end")
+        return BOUNDARY
+
+    monkeypatch.setattr(chunks, "end_of", end_of)
     monkeypatch.setattr(
         files, "allocate", lambda p, size: done.append(f"{p.name} {size}")
     )
@@ -56,9 +63,11 @@ def test_the_seed_is_mounted_and_grows_by_a_zram_of_the_limit(
     monkeypatch.setattr(fcntl, "ioctl", ioctl(steps))
     seed = tmp_path / "seed"
     files.write(seed, bytes(1000))
-    assert pool.make(seed, 512) == pool.Pool(1000, 512 * MIB, 0)
+    assert pool.make(seed, 512) == pool.Pool(1000, 512 * MIB, BOUNDARY)
     assert steps == [
         "mount -t btrfs -o loop,ro HERE/seed HERE/pool",
+        # before there is a sprout
+        "end",
         f"disksize {512 * MIB}",
         "add /dev/zram0",
         "mount -o remount,rw,noatime,discard HERE/pool",
