@@ -18,6 +18,7 @@ def row(
     attr: str = "Vwi-a-tz--",
     pool: str = "vm-pool",
     number: str = "-1:-1",
+    percent: str = "25.00",
 ) -> dict[str, str]:
     """Return a row as lvs(8) of LVM 2.03 writes it."""
     vg, name = vid.split("/")
@@ -30,6 +31,7 @@ def row(
         "pool_lv": pool,
         "lv_kernel_major": major,
         "lv_kernel_minor": minor,
+        "data_percent": percent,
     }
 
 

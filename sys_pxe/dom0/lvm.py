@@ -18,8 +18,10 @@ from sys_pxe.errors import InvalidInput, SysPxeError
 
 _NAME = r"[a-zA-Z0-9+_.][a-zA-Z0-9+_.-]{0,126}"
 _COLUMNS = (
-    "vg_name,lv_name,lv_size,lv_attr,pool_lv,lv_kernel_major,lv_kernel_minor"
+    "vg_name,lv_name,lv_size,lv_attr,pool_lv,lv_kernel_major,lv_kernel_minor,"
+    "data_percent"
 )
+_PERCENT = re.compile(r"(100|[0-9]{1,2})\.([0-9]{2})")
 _HINT = "install the package lvm2"
 _NO_ROOM = (
     "is there room in the thin pool and its metadata? 'lvs -a' shows it; "
@@ -32,7 +34,9 @@ class Lv:
     """A logical volume. ``size`` is in bytes, ``number`` major:minor.
 
     ``attr`` are the letters of lvs(8): type first, "o" in sixth place when it
-    is open. ``pool`` is the thin pool that it lies in, or empty.
+    is open. ``pool`` is the thin pool that it lies in, or empty. ``mapped`` are
+    the bytes of a thin volume that are not holes, to 0.01 % of its size; None
+    when it is not active, for only the kernel knows.
     """
 
     vg: str
@@ -41,6 +45,7 @@ class Lv:
     attr: str
     pool: str
     number: str
+    mapped: int | None = None
 
     @property
     def vid(self) -> str:
@@ -101,6 +106,7 @@ def parse(said: bytes) -> list[Lv]:
                 attr=row["lv_attr"],
                 pool=row["pool_lv"],
                 number=f"{row['lv_kernel_major']}:{row['lv_kernel_minor']}",
+                mapped=_mapped(int(row["lv_size"]), row["data_percent"]),
             )
             for row in rows
         ]
@@ -109,6 +115,14 @@ def parse(said: bytes) -> list[Lv]:
         raise InvalidInput(
             f"lvs wrote {shown!r} in place of its JSON"
         ) from None
+
+
+def _mapped(size: int, untrusted_percent: str) -> int | None:
+    """Return the share of a size; None for what is no "12.34", as "" is."""
+    found = _PERCENT.fullmatch(untrusted_percent)
+    if not found:
+        return None
+    return min(size * int(found[1] + found[2]) // 10_000, size)
 
 
 def find(found: Sequence[Lv], vid: str) -> Lv | None:

@@ -102,7 +102,7 @@ def _threads() -> int:
 
 
 def _check_space(target: Path, plans: Sequence[Plan]) -> None:
-    # a device does not say how much of it is data: it is seen when it is read
+    # a device that is no thin volume does not say how much of it is data
     data = sum(plan.nbytes for plan in plans if plan.known)
     wanted, free = data // _RATIO, seed_image.free_bytes(target.parent)
     if wanted > free:

@@ -49,7 +49,8 @@ Span = tuple[int, int]
 class Plan:
     """What is read of one item: spans of (first, end) bytes, in order.
 
-    ``known`` says that the source named its holes; a device does not.
+    ``known`` says that ``nbytes`` is data: the source named its holes, or LVM
+    told how much of it is none. Of another device nobody knows.
     """
 
     item: Item
@@ -58,8 +59,10 @@ class Plan:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes that are read."""
-        return sum(end - first for first, end in self.spans)
+        """Return the bytes of data, or what is read where nobody tells."""
+        read = sum(end - first for first, end in self.spans)
+        mapped = self.item.mapped
+        return read if mapped is None else min(mapped, read)
 
 
 def planned(item: Item) -> Plan:
@@ -79,7 +82,8 @@ def planned(item: Item) -> Plan:
                 return Plan(item, tuple(aligned(_data(fd), item.size)))
     except OSError as error:
         raise _unreadable(item, error) from None
-    return Plan(item, ((0, item.size),) if item.size else (), known=False)
+    spans = ((0, item.size),) if item.size else ()
+    return Plan(item, spans, known=item.mapped is not None)
 
 
 def _data(fd: int) -> Iterator[Span]:
@@ -226,15 +230,22 @@ class Filler:
             return
         self._targets.append(target)
         copy = _Copy(item, len(self._targets) - 1, target)
+        end = bar.value + plan.nbytes
         waiting: set[Future[int]] = set()
         for share in shares(plan.spans):
             if len(waiting) >= 2 * self._threads:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                bar.add(sum(future.result() for future in done))
+                moved = sum(future.result() for future in done)
+                bar.add(min(moved, end - bar.value))
             waiting.add(pool.submit(self._share, copy, share))
-        bar.add(sum(future.result() for future in waiting))
+        for future in waiting:
+            future.result()
+        # what is mapped may be zeros, and a block more than a chunk of LVM
+        bar.add(end - bar.value)
 
     def _share(self, copy: "_Copy", share: Span) -> int:
+        """Store a share; return by how many bytes the bar moves."""
+        moved = 0
         item, fd = copy.item, copy.target.fileno()
         assert item.source is not None
         behind: list[Span] = []
@@ -245,17 +256,24 @@ class Filler:
                     break
                 piece = buffer[: min(PIECE, share[1] - first)]
                 _read(source, piece, first, item)
-                if self._piece(copy, piece, first):
+                data, fresh = self._piece(copy, piece, first)
+                # the holes of a thin volume are not in the bar's total
+                moved += len(piece) if item.mapped is None else data
+                if fresh:
                     _write_back(fd, (first, len(piece)))
                     behind.append((first, len(piece)))
             for span in behind:
                 _write_back(fd, span)
-        return share[1] - share[0]
+        return moved
 
-    def _piece(self, copy: "_Copy", piece: memoryview, at: int) -> bool:
-        """Store a piece; say whether something of it was new."""
+    def _piece(
+        self, copy: "_Copy", piece: memoryview, at: int
+    ) -> tuple[int, bool]:
+        """Store a piece; return its data's bytes, and if some was new."""
+        data = 0
         fresh: list[Run] = []
         for run in runs(piece, self._known):
+            data += run.end - run.first
             self._make_room(False)
             for tries_left in reversed(range(_TRIES)):
                 try:
@@ -273,7 +291,7 @@ class Filler:
                 block = piece[first : first + BLOCK]
                 if len(block) == BLOCK:
                     self._remember(block, copy.number, at + first)
-        return bool(fresh)
+        return data, bool(fresh)
 
     def _remember(self, block: memoryview, number: int, offset: int) -> None:
         # one number for both: 50 GiB of blocks are 400,000 entries

@@ -61,11 +61,13 @@ class Item:
     """One file of a seed: ``size`` bytes, read from ``source``.
 
     ``source`` is a file or a block device; None is a file that is all hole.
+    ``mapped`` are the bytes of a device that are no holes, where LVM tells.
     """
 
     target: str
     source: Path | None
     size: int
+    mapped: int | None = None
 
 
 @contextmanager
@@ -167,7 +169,12 @@ class _Job:
         if running_copy(lv.vid, found):
             self._runs(volume)
         device = self.stack.enter_context(lvm.snapshot(lv))
-        return Item(volume.target, device, lv.size)
+        mapped = lv.mapped
+        if mapped is None:
+            # it is not active, but its snapshot is
+            made = lvm.find(lvm.volumes(), f"{lv.vg}/{device.name}")
+            mapped = made.mapped if made else None
+        return Item(volume.target, device, lv.size, mapped)
 
     def files(self, volume: Volume) -> list[Item]:
         if volume.driver == KERNEL:

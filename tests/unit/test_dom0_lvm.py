@@ -65,6 +65,28 @@ def test_what_is_not_the_json_of_lvs_is_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "percent", "mapped"),
+    [
+        (200 << 30, "0.00", 0),
+        (200 << 30, "0.01", (200 << 30) // 10_000),
+        (20 << 30, "12.34", (20 << 30) * 1234 // 10_000),
+        (20 << 30, "100.00", 20 << 30),
+        # the last chunk may reach beyond the volume's end
+        (20 << 30, "100.02", 20 << 30),
+        (0, "0.00", 0),
+        # not active, a failed pool, and what LVM does not write
+        *((20 << 30, text, None) for text in ("", "-1.00", "nan", "5", "1,00")),
+        *((20 << 30, text, None) for text in ("1e9", "1000.00", "5.00\n")),
+    ],
+)
+def test_what_is_mapped_of_a_thin_volume(
+    size: int, percent: str, mapped: int | None
+) -> None:
+    (found,) = lvm.parse(said(row("v/t", size=size, percent=percent)))
+    assert found.mapped == mapped
+
+
+@pytest.mark.parametrize(
     "vid", ["qubes_dom0/vm-work-private", "a/b", "x+1/y.2"]
 )
 def test_names_of_volumes(vid: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sys_pxe.dom0 import seed, seed_fill, seed_image
-from sys_pxe.dom0.progress import Reporter
+from sys_pxe.dom0.progress import Bar, Reporter
 from sys_pxe.dom0.seed_fill import BLOCK, SHARE, Place, Run
 from sys_pxe.dom0.volumes import Item
 from sys_pxe.errors import InvalidInput, SysPxeError
@@ -118,6 +118,72 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_folder_is_no_source(tmp_path: Path) -> None:
     with pytest.raises(SysPxeError, match="directory"):
         seed_fill.planned(Item("a", tmp_path, 1))
+
+
+@pytest.mark.parametrize(
+    ("mapped", "known", "nbytes"),
+    [
+        (0, True, 0),
+        (5 * MIB, True, 5 * MIB),
+        # a chunk of LVM reaches beyond what is read
+        (9 * MIB, True, 8 * MIB),
+        (None, False, 8 * MIB),
+    ],
+)
+def test_of_a_device_counts_what_is_mapped(
+    mapped: int | None,
+    known: bool,
+    nbytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # a device, of which more could be read than the volume has
+    monkeypatch.setattr(os, "lseek", lambda *_: 16 * MIB)
+    item = Item("a", Path("/dev/zero"), 8 * MIB, mapped)
+    plan = seed_fill.planned(item)
+    assert plan.spans == ((0, 8 * MIB),)
+    assert (plan.known, plan.nbytes) == (known, nbytes)
+
+
+def test_a_volume_of_0_bytes_is_nothing_to_read() -> None:
+    plan = seed_fill.planned(Item("a", Path("/dev/zero"), 0, 0))
+    assert (plan.spans, plan.nbytes) == ((), 0)
+
+
+class Values(Bar):
+    """A bar that keeps the values it had."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(Reporter(quiet=True), "seed", total, "bytes")
+        self.values: list[int] = []
+
+    def set(self, value: int, total: int | None = None) -> None:
+        super().set(value, total)
+        self.values.append(value)
+
+
+@pytest.mark.parametrize("mapped", [MIB // 2, MIB, 3 * MIB, None])
+def test_the_bar_of_a_thin_volume_moves_by_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: int | None
+) -> None:
+    # its owner is root's to give
+    monkeypatch.setattr(seed_fill, "give", lambda *_: None)
+    path = tmp_path / "device"
+    # zeros that are no hole, for want of a device; data only at its begin
+    path.write_bytes(noise(MIB) + bytes(15 * SHARE - MIB))
+    item = Item("a", path, 15 * SHARE, mapped)
+    plan = seed_fill.Plan(item, ((0, item.size),), known=mapped is not None)
+    bar = Values(plan.nbytes)
+    seed = tmp_path / "seed"
+    seed.mkdir()
+    seed_fill.Filler(seed, 0, lambda _: None, 1).fill([plan], bar)
+    assert (seed / "a").read_bytes() == path.read_bytes()
+    assert bar.values == sorted(bar.values)
+    assert bar.value == plan.nbytes
+    if mapped is not None:
+        # what is read after the data is a hole: it moves nothing until the end
+        assert set(bar.values[1:-1]) == {min(MIB, mapped)}
+    else:
+        assert len(set(bar.values)) > 5
 
 
 # blocks
@@ -267,6 +333,32 @@ def test_too_little_space_is_seen_before_anything_is_made(
             Reporter(quiet=True),
         )
     assert caught.value.hint
+    assert not (tmp_path / "seed").exists()
+
+
+def test_what_is_mapped_of_thin_volumes_needs_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "device"
+    path.touch()
+    mapped = {200 << 30: 6 * MIB, 20 << 30: 2 * MIB, 10 << 30: None}
+    monkeypatch.setattr(
+        seed_fill,
+        "planned",
+        lambda item: seed_fill.Plan(
+            item, ((0, item.size),), known=item.mapped is not None
+        ),
+    )
+    monkeypatch.setattr(seed_image, "free_bytes", lambda _: 3 * MIB)
+    with pytest.raises(SysPxeError, match=r"about 4 MiB, 3 MiB are free"):
+        seed.build(
+            tmp_path / "seed",
+            [Item(str(s), path, s, m) for s, m in mapped.items()],
+            [],
+            tmp_path,
+            3,
+            Reporter(quiet=True),
+        )
     assert not (tmp_path / "seed").exists()
 
 

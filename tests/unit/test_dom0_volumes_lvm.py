@@ -130,6 +130,24 @@ def test_a_rounded_volume_is_taken_whole(world: Lvm, tree: Path) -> None:
     assert found[0].size == 20 * MIB
 
 
+def test_it_is_known_how_much_of_a_volume_is_data(
+    world: Lvm, tree: Path
+) -> None:
+    found: list[Item] = []
+    opened([thin()], tree, found.extend)
+    assert found[0].mapped == 5 * MIB
+
+
+def test_of_a_volume_that_is_not_active_its_snapshot_tells(
+    world: Lvm, tree: Path
+) -> None:
+    world.rows[1].update(lv_attr="Vwi---tz--", data_percent="")
+    found: list[Item] = []
+    opened([thin()], tree, found.extend)
+    assert found[0].mapped == 5 * MIB
+    assert len(world.rows) == 3
+
+
 def test_a_failure_later_takes_the_snapshots_along(
     world: Lvm, tree: Path
 ) -> None:
