@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from sys_pxe.client import store
-from sys_pxe.dom0 import lvm, mounts, source, volumes
+from sys_pxe.dom0 import lvm, mounts, seed, source, volumes
 from sys_pxe.dom0.progress import Reporter
 from sys_pxe.dom0.volumes import Volume
 from sys_pxe.errors import SysPxeError
@@ -31,6 +31,9 @@ STORE = Path("/var/lib/qubes")
 STATE = Path("/var/lib/sys-pxe")
 SIZE = 64 * MIB
 BLOCK = 4096
+# a volume that is nearly all hole, and where it has some data
+LARGE, LARGE_DATA, FAR = 20 << 30, 48 * MIB, 17 << 30
+SMALL_DISK_MIB = 16
 
 
 def sh(*argv: str) -> str:
@@ -202,6 +205,57 @@ def refusals() -> object:
     return {"found": found, "after_lvs": lvs()}
 
 
+def disk_of(mib: int, items: list[volumes.Item]) -> str:
+    """Build a seed on a disk of that size; return what went wrong."""
+    place = Path("/mnt/small")
+    place.mkdir(exist_ok=True)
+    sh("mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(place))
+    try:
+        seed.build(place / "seed", items, ["vm-templates"], place, 1,
+                   Reporter(quiet=True))  # fmt: skip
+    except SysPxeError as error:
+        return error.explain()
+    finally:
+        left = [p.name for p in place.iterdir()]
+        sh("umount", str(place))
+        assert left == [], left
+    return ""
+
+
+def large() -> object:
+    """Look at a large thin volume, nearly empty, and one never written."""
+    device = thin("vm-L-private", "vm-pool", LARGE // MIB)
+    thin("vm-E-private", "vm-pool", 64)
+    sparse(device, LARGE_DATA)
+    sizes = {"L": LARGE, "E": SIZE}
+    wanted = [
+        Volume(qube, "private", "lvm_thin", f"{VG}/vm-{qube}-private", size,
+               f"appvms/{qube}/private.img")
+        for qube, size in sizes.items()
+    ]  # fmt: skip
+    sh("lvchange", "-an", f"{VG}/vm-L-private")
+    with volumes.opened(wanted, Path("/"), Reporter(quiet=True)) as items:
+        found = {
+            "mapped": [item.mapped for item in items],
+            "sizes": [item.size for item in items],
+            "refused": disk_of(SMALL_DISK_MIB, items),
+        }
+    for qube in sizes:
+        sh("lvremove", "-q", "-f", f"{VG}/vm-{qube}-private")
+    return {**found, "after_lvs": lvs()}
+
+
+def sparse(device: Path, count: int) -> None:
+    """Write so many bytes that cannot be packed, and one block far away."""
+    with open(device, "r+b") as stream:
+        for _ in range(count // MIB):
+            stream.write(os.urandom(MIB))
+        stream.seek(FAR)
+        stream.write(b"far away".ljust(BLOCK, b"\0"))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def hold() -> None:
     """Open dom0 and a volume, say so, and wait for the end."""
     mounts.private()
@@ -262,14 +316,36 @@ def move_to_lvm() -> None:
     document.write(STORE / "qubes.xml")
 
 
+def grow(name: str) -> None:
+    """Make a volume large, as for a user who wants much space some day."""
+    sh("lvextend", "-q", "-L", f"{LARGE}b", f"{VG}/{name}")
+    sparse(Path("/dev", VG, name), 0)
+    document = ElementTree.parse(STORE / "qubes.xml")
+    for one in document.iterfind(f".//volume[@vid='{VG}/{name}']"):
+        one.attrib["size"] = str(LARGE)
+    document.write(STORE / "qubes.xml")
+
+
+def grown(path: Path) -> dict[str, object]:
+    """Say what is in a seed of the volume that was made large."""
+    found = path.stat()
+    with open(path, "rb") as stream:
+        stream.seek(FAR)
+        text = stream.read(BLOCK).rstrip(b"\0").decode()
+    return {"size": found.st_size, "data": found.st_blocks * 512, "far": text}
+
+
 def digest(path: Path) -> str:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def release(qubes_set: str, template_name: str, qube: str) -> object:
+def release(
+    qubes_set: str, template_name: str, qube: str, large_qube: str
+) -> object:
     """Build a release from this dom0 by the command, and look into it."""
     move_to_lvm()
+    grow(f"vm-{large_qube}-private")
     command = [sys.executable, "-m", "sys_pxe.dom0"]
     sh(*command, "key", "create")
     built = subprocess.run(
@@ -300,6 +376,7 @@ def release(qubes_set: str, template_name: str, qube: str) -> object:
         digest(place / image) == digest(Path("/dev", VG, volume))
         for image, volume in wanted.items()
     ]
+    found["grown"] = grown(place / f"appvms/{large_qube}/private.img")
     sh("umount", str(place))
     listed = sh("unsquashfs", "-l", str(made / "dom0-root")).splitlines()
     found["root"] = [
@@ -314,7 +391,7 @@ def release(qubes_set: str, template_name: str, qube: str) -> object:
 
 ACTIONS = {
     f.__name__: f
-    for f in (setup, view, template, refusals, hold, ended, release)
+    for f in (setup, view, template, refusals, large, hold, ended, release)
 }
 
 if __name__ == "__main__":

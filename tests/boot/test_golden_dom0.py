@@ -5,6 +5,7 @@ lab's golden image has. What is called is in golden_guest.py.
 """
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,6 +177,21 @@ def test_what_is_not_a_whole_volume_is_refused_by_name(dom0: Machine) -> None:
     assert "in use" in used
 
 
+def test_a_disk_too_small_for_what_is_mapped_is_refused_before_the_work(
+    dom0: Machine,
+) -> None:
+    found = answer(dom0, "large")
+    assert found["sizes"] == [20 << 30, 64 * MIB]
+    assert isinstance(found["mapped"], list)
+    large, never_written = found["mapped"]
+    # lvs tells hundredths of a percent: 2 MiB, which here are rounded
+    assert 46 * MIB <= large <= 52 * MIB
+    assert never_written == 0
+    refused = str(found["refused"])
+    assert "not enough space in /mnt/small" in refused
+    assert "16 MiB are free" in refused
+
+
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_build_that_is_stopped_leaves_no_snapshot(
     dom0: Machine, number: str
@@ -203,16 +219,22 @@ def test_what_a_killed_build_left_is_removed_by_the_next(
 
 def test_a_release_is_built_from_the_running_dom0(dom0: Machine) -> None:
     """The whole command, dracut too; the last test, it moves the qubes."""
-    chosen = qubes.QUBES[0].name
-    found = answer(
-        dom0, "release", "office", qubes.TEMPLATE, chosen, seconds=BUILD_SECONDS
-    )
+    chosen, large = qubes.QUBES[0].name, qubes.QUBES[2].name
+    words = ("release", "office", qubes.TEMPLATE, chosen, large)
+    found = answer(dom0, *words, seconds=BUILD_SECONDS)
     said = str(found["said"])
     assert found["status"] == 0, said
     assert "release l1 built" in said
     assert "snapshot of qubes_dom0/root" in said
     # the seed holds what the thin volumes held, the root no key and no qubes
     assert found["same"] == [True, True]
+    # 20 GiB, nearly all hole: in the seed, and not in the bar's total
+    assert isinstance(found["grown"], dict)
+    assert found["grown"]["size"] == 20 << 30
+    assert found["grown"]["data"] < 64 * MIB
+    assert found["grown"]["far"] == "far away"
+    total = re.findall(r"volumes-office: 100 %, .* of ([0-9.]+) MiB", said)
+    assert 50 < float(total[-1]) < 600
     assert found["root"] == [
         f"squashfs-root/{path}" for path in ("usr/bin/bash", "etc/hostname")
     ]
