@@ -115,6 +115,10 @@ PLACES = {
         f"{UNITS}/multi-user.target.wants/qubes-vm@sys-usb.service",
         f"{UNITS}/multi-user.target.wants/qubesd.service",
     ),
+    "etc/qubes/backup/*.conf": (
+        "etc/qubes/backup/qubes-manager-backup.conf",
+        "etc/qubes/backup.conf",
+    ),
     f"{UNITS}/qubes-meminfo-writer-dom0.service": (
         f"{UNITS}/qubes-meminfo-writer-dom0.service",
         f"{UNITS}/qubes-meminfo-writer.service",

@@ -198,6 +198,12 @@ _QUBES = (
         *(f"{_UNITS}/*.wants/qubes-vm@*.service", _REMOVE),
         "what starts by itself is in the release's set of qubes",
     ),
+    # _load_backup_profile in qubes/api/admin.py of qubes-core-admin; Qube
+    # Manager saves its passphrase there too
+    Rule(
+        *("etc/qubes/backup/*.conf", _REMOVE),
+        "may hold the passphrase of the golden PC's backups in clear",
+    ),
     # qmemman counts the pages of a tmpfs as free cache (meminfo-writer.c of
     # qubes-linux-utils) and would balloon dom0 below what it holds; it leaves
     # a domain alone that reports nothing (algo.py of qubes-core-admin)

@@ -35,6 +35,8 @@ _SECRET = re.compile(
     r"\s*(psk|password|secret|private-key|wep-key[0-3]|pin"
     r"|[a-z0-9-]*-password)\s*=\s*\S"
 )
+# a key of YAML in block or flow style, quoted or not
+_PASSPHRASE = re.compile(rb"""passphrase_text["']?\s*:""")
 # the first bytes of LUKS1 and LUKS2 (cryptsetup's on-disk format)
 _LUKS = b"LUKS\xba\xbe"
 # mkswap's mark, or that of an image of hibernation, at the end of a page
@@ -281,7 +283,18 @@ def _network_secret(file: _File) -> Finding | None:
     return _finding(file, "the secret of a network connection", hint)
 
 
+def _backup_passphrase(file: _File) -> Finding | None:
+    """Find profiles of Qubes' backups, and copies that an editor left."""
+    if not file.name.startswith("etc/qubes/backup/"):
+        return None
+    if not _PASSPHRASE.search(file.head):
+        return None
+    hint = "remove it, or let it name a qube: passphrase_vm"
+    return _finding(file, "the passphrase of a backup", hint)
+
+
 _RULES: tuple[Callable[[_File], Finding | None], ...] = (
     *(_machine_id, _own_state, _ssh_host_key, _volume, _private_key),
     *(_key_by_name, _history, _log, _random_seed, _network_secret, _disk),
+    _backup_passphrase,
 )

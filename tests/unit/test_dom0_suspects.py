@@ -49,6 +49,16 @@ SECRETS = [
         b'network={\n\tssid="home"\n\tpsk="secret"\n}\n',
         "network connection",
     ),
+    (
+        "etc/qubes/backup/all.conf",
+        b"include:\n- work\npassphrase_text: secret\n",
+        "passphrase of a backup",
+    ),
+    (
+        "etc/qubes/backup/all.conf~",
+        b'{"include": ["work"], "passphrase_text" : "secret"}\n',
+        "passphrase of a backup",
+    ),
     ("home/user/header.bak", LUKS, "LUKS"),
     ("srv/luks1", b"LUKS\xba\xbe\x00\x01", "LUKS"),
     ("usr/local/share/header", LUKS, "LUKS"),
@@ -88,6 +98,8 @@ HARMLESS = [
     ("usr/share/app/README", PEM),
     ("var/log/wtmp", b""),
     ("root/.bash_history", b""),
+    ("etc/qubes/backup/all.conf", b"passphrase_vm: vault\n"),
+    ("etc/qubes/notes", b"passphrase_text: see qubes/api/admin.py\n"),
     ("tmp/key.pem", PEM),
     ("run/secret.pem", PEM),
     (
