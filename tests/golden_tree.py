@@ -9,7 +9,8 @@ from pathlib import Path
 from sys_pxe import run
 
 VERSION = "6.12.1"
-# stands for dracut: it writes what it was given and what it finds
+# stands for dracut: it writes what it was given and what it finds, and leaves
+# the folder of what it packs, as --keep asks for
 DRACUT = """#!/bin/sh
 for last in "$@"; do :; done
 {
@@ -22,15 +23,22 @@ for last in "$@"; do :; done
     while read -r line; do echo "$line"; done < /usr/lib/sys-pxe/key.pem
 } > "$last"
 : > /usr/lib/sys-pxe/complete
+packed=/var/tmp/dracut.Ab12Cd/initramfs
+mkdir -p $packed/etc/modprobe.d
+for path in /etc/modprobe.d/*; do
+    [ -e "$path" ] || continue
+    while read -r line; do echo "$line"; done < "$path" > "$packed$path"
+done
 echo changed > /etc/hostname
 """
 
 
 def make(root: Path) -> Path:
     """Make a tree with a shell, its libraries, and a stand-in for dracut."""
-    listed = run.run(["ldd", "/bin/sh"]).stdout.decode()
-    libraries = re.findall(r"(/[^ ]+) \(0x", listed)
-    for name in ("/bin/sh", *libraries):
+    programs = ("/bin/sh", "/bin/mkdir")
+    listed = run.run(["ldd", *programs]).stdout.decode()
+    libraries = re.findall(r"(/\S+) \(0x", listed)
+    for name in (*programs, *dict.fromkeys(libraries)):
         target = root / name.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(os.path.realpath(name), target)

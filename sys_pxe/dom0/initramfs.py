@@ -18,6 +18,8 @@ MODULE_PLACES = (
     Path("/usr/lib/dracut/modules.d") / MODULE_NAME,
 )
 RESULT = "netboot-initramfs"
+# room for a list of files that must not be in it
+_SAID_SHOWN = 8000
 LOWER, UPPER, WORK, MERGED = "lower", "upper", "work", "merged"
 
 
@@ -38,7 +40,8 @@ def build(
 ) -> Path:
     """Return the initramfs (in ``work``) for a tree and kernel version.
 
-    Needs root. Raises SysPxeError with dracut's last words when it fails.
+    Needs root. Raises SysPxeError with dracut's last words when it fails, and
+    for a secret that got into it, with the name of the file.
     """
     for name in (LOWER, UPPER, WORK, MERGED):
         files.make_folder(work / name)
@@ -55,11 +58,13 @@ def build(
     done = run.run(argv, env=env, check=False)
     result = work / RESULT
     if done.status != 0 or not result.is_file():
-        said = done.stderr[-2000:].decode("utf-8", "replace").strip()
+        text = done.stderr[-_SAID_SHOWN:].decode("utf-8", "replace").strip()
+        said, _, hint = text.partition("\nhint: ")
         raise SysPxeError(
             f"the netboot initramfs could not be made: "
             f"{said or f'exit status {done.status}'}",
-            "the golden image needs dracut, python3 and openssl, and the "
+            hint
+            or "the golden image needs dracut, python3 and openssl, and the "
             "modules of its newest kernel",
         )
     return result

@@ -18,6 +18,8 @@ OUTPUT = "var/tmp/netboot-initramfs"
 DRACUT_ARGUMENTS = (
     *("--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"),
     *("--no-early-microcode", "--zstd"),
+    # the folder that is packed stays: it is looked through for secrets
+    "--keep",
     *(
         "--conf",
         "/dev/null",
@@ -29,6 +31,9 @@ DRACUT_ARGUMENTS = (
 # written by our dracut module as its last step; dracut itself goes on, and ends
 # with status 0, when a module could not be installed
 COMPLETE = f"{clientroot.INSIDE}/complete"
+TEMPORARY = "var/tmp"
+# what mktemp makes of dracut.XXXXXX in $TMPDIR, and initdir in it (dracut.sh)
+PACKED = "dracut.*/initramfs"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,13 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 *("chroot", str(merged), "dracut", *DRACUT_ARGUMENTS),
                 *("--kver", given.kernel, f"/{OUTPUT}"),
             ],
-            env={"SOURCE_DATE_EPOCH": "0", "TMPDIR": "/var/tmp"},  # noqa: S108 (inside)
+            env={"SOURCE_DATE_EPOCH": "0", "TMPDIR": f"/{TEMPORARY}"},
         )
         if not (merged / COMPLETE).exists():
             said = done.stderr[-2000:].decode("utf-8", "replace").strip()
             raise SysPxeError(
                 f"dracut left the client program out of the initramfs: {said}"
             )
+        check(merged / TEMPORARY)
         files.copy(merged / OUTPUT, given.work / initramfs.RESULT)
     except SysPxeError as error:
         sys.stderr.write(error.explain() + "\n")
@@ -86,6 +92,24 @@ def mount(tree: Path, work: Path) -> Path:
     for name in ("run", "tmp"):
         run.run(["mount", "-t", "tmpfs", "tmpfs", str(merged / name)])
     return merged
+
+
+def check(temporary: Path) -> None:
+    """Look through what dracut packed, then remove it.
+
+    Raises SysPxeError that names each secret; paths are those in the initramfs,
+    for files that dracut copies also those in the golden image.
+    """
+    packed = list(temporary.glob(PACKED))
+    if not packed:
+        raise SysPxeError(
+            "dracut left nothing to look through for secrets "
+            f"(expected /{TEMPORARY}/{PACKED} in the golden image)",
+            "report it with the version of dracut",
+        )
+    for root in packed:
+        seal.check(root)
+        files.remove(root.parent)
 
 
 def install(root: Path, module: Path, key: Path) -> None:

@@ -10,6 +10,8 @@ from sys_pxe.errors import SysPxeError
 from tests import golden_tree
 from tests.golden_tree import DRACUT, dracut
 
+PRIVATE = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
@@ -85,6 +87,42 @@ def test_a_dracut_that_leaves_the_client_out_is_told(
     with pytest.raises(SysPxeError, match="client program") as caught:
         initramfs.build(tree, "6.12.1", key, module, work)
     assert "no python3" in str(caught.value)
+
+
+def test_a_secret_that_dracut_takes_ends_the_build_with_its_name(
+    tree: Path, module: Path, key: Path, tmp_path: Path
+) -> None:
+    golden_tree.put(tree, "etc/modprobe.d/tls.conf", PRIVATE)
+    # dracut leaves this one where it is
+    golden_tree.put(tree, "etc/other/tls.pem", PRIVATE)
+    work = files.make_folder(tmp_path / "work")
+    before = mounts()
+    with pytest.raises(SysPxeError, match="1 file must not") as caught:
+        initramfs.build(tree, "6.12.1", key, module, work)
+    assert "/etc/modprobe.d/tls.conf: a private key" in caught.value.message
+    assert "/etc/modprobe.d/tls.conf: remove it" in caught.value.hint
+    # what it is told is to the point
+    assert "python3" not in caught.value.explain()
+    assert not (work / initramfs.RESULT).exists()
+    assert mounts() == before
+
+
+def test_what_was_packed_does_not_stay_until_the_end_of_the_build(
+    tree: Path, module: Path, key: Path, tmp_path: Path
+) -> None:
+    work = files.make_folder(tmp_path / "work")
+    initramfs.build(tree, "6.12.1", key, module, work)
+    assert list(work.rglob("dracut.*/initramfs")) == []
+
+
+def test_a_dracut_that_leaves_nothing_to_look_through_is_told(
+    tree: Path, module: Path, key: Path, tmp_path: Path
+) -> None:
+    dracut(tree, DRACUT.replace("/var/tmp/dracut.", "/var/tmp/other."))
+    work = files.make_folder(tmp_path / "work")
+    with pytest.raises(SysPxeError, match="nothing to look through") as caught:
+        initramfs.build(tree, "6.12.1", key, module, work)
+    assert "dracut" in caught.value.hint
 
 
 def test_a_tree_without_dracut_is_told(
