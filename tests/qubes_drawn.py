@@ -50,6 +50,23 @@ def _some(draw: st.DrawFn, found: Sequence[Domain]) -> dict[str, str]:
     )
 
 
+def _features_of_qubes(
+    others: Sequence[str],
+) -> st.SearchStrategy[dict[str, str]]:
+    """Features whose values are names of qubes, one or several."""
+    # with spaces between them (qubes/vm/mix/dvmtemplate.py)
+    several = st.lists(st.sampled_from(others), max_size=3).map(" ".join)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "set-created-guivm": st.sampled_from(["", *others]),
+            "preload-dispvm": several,
+            "preload-dispvm-completed": several,
+            "preload-dispvm-in-progress": several,
+        },
+    )
+
+
 @st.composite
 def _domain(
     draw: st.DrawFn, qid: int, kinds: Mapping[str, list[Domain]]
@@ -62,11 +79,18 @@ def _domain(
     others = [one.name for one in earlier] + ["dom0"]
     tags = st.builds(
         "{}-{}".format,
-        st.sampled_from(["guivm", "audiovm", "created-by", "relayvm"]),
+        st.sampled_from(
+            [
+                *("guivm", "audiovm", "relayvm"),
+                *("created-by", "disp-created-by"),
+            ]
+        ),
         st.sampled_from(others),
     )
-    features = st.dictionaries(
-        st.sampled_from(["os", "gui", "service.x", "preload-dispvm"]), _TEXT
+    features = st.builds(
+        dict.__or__,
+        st.dictionaries(st.sampled_from(["os", "gui", "service.x"]), _TEXT),
+        _features_of_qubes(others),
     )
     if klass == "RemoteVM":
         local = [one.name for one in earlier if one.klass != "RemoteVM"]

@@ -174,6 +174,17 @@ def test_what_starts_at_boot_is_told() -> None:
 
 # of every store
 
+# as Qubes' core-admin has them in qubes/ext and qubes/vm; on purpose not
+# those of the code
+TAGS_OF_QUBES = (
+    *("guivm-", "audiovm-", "relayvm-"),
+    *("created-by-", "disp-created-by-"),
+)
+FEATURES_OF_QUBES = (
+    *("set-created-guivm", "preload-dispvm"),
+    *("preload-dispvm-completed", "preload-dispvm-in-progress"),
+)
+
 
 def dangling(made: Store) -> list[str]:
     """What in a store names a qube, a pool or a volume that is not there."""
@@ -206,10 +217,18 @@ def dangling(made: Store) -> list[str]:
             for v in one.volumes.values()
             if v.source is not None and v.source not in vids
         ]
-        for tag in one.tags:
-            kind, _, name = tag.partition("-")
-            if kind in {"guivm", "audiovm", "relayvm"} and name not in there:
-                found.append(tag)
+        found += [
+            tag
+            for tag in one.tags
+            for prefix in TAGS_OF_QUBES
+            if tag.startswith(prefix) and tag.removeprefix(prefix) not in there
+        ]
+        found += [
+            f"{one.name}: {name}: {qube}"
+            for name in FEATURES_OF_QUBES
+            for qube in one.features.get(name, "").split()
+            if qube not in there
+        ]
     return found
 
 
@@ -219,6 +238,23 @@ def test_what_dangles_is_seen() -> None:
     assert "default_netvm: sys-firewall" in dangling(
         replace(golden(), domains=left)
     )
+
+
+@pytest.mark.parametrize("name", FEATURES_OF_QUBES)
+def test_a_feature_that_dangles_is_seen(name: str) -> None:
+    vault = golden().domains["vault"]
+    found = put(golden(), replace(vault, features={name: "work gone"}))
+    assert f"vault: {name}: gone" in dangling(found)
+    assert f"vault: {name}: work" not in dangling(found)
+
+
+@pytest.mark.parametrize("prefix", TAGS_OF_QUBES)
+def test_a_tag_that_dangles_is_seen(prefix: str) -> None:
+    vault = golden().domains["vault"]
+    tags = (f"{prefix}gone", f"{prefix}work")
+    found = dangling(put(golden(), replace(vault, tags=tags)))
+    assert tags[0] in found
+    assert tags[1] not in found
 
 
 @given(qubes_drawn.choices())
