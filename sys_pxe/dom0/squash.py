@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sys_pxe import files, run
 from sys_pxe.dom0.progress import Reporter
+from sys_pxe.errors import SysPxeError
 
 DEFAULT_LEVEL = 15
 LEVELS = range(1, 23)
@@ -34,7 +35,8 @@ PRIORITIES = {
 # filled at each boot; the folders themselves stay
 EMPTIED = ("proc", "sys", "dev", "run", "tmp", "var/tmp")
 _PROGRESS = re.compile(rb"([0-9]{1,12})/([0-9]{1,12}) +[0-9]{1,3}%")
-_HINT = "install the package squashfs-tools"
+# the words of ENOSPC and EDQUOT, which it repeats (strerror of glibc)
+_FULL = re.compile(rb"No space left on device|Disk quota exceeded")
 
 
 def arguments(tree: Path, target: Path, order: Path, level: int) -> list[str]:
@@ -66,7 +68,8 @@ def build(
 ) -> None:
     """Write the squashfs of a tree; ``work`` is a folder for small files.
 
-    Raises SysPxeError when mksquashfs is missing or fails.
+    Raises SysPxeError when mksquashfs is missing or fails, and says so where
+    the disk is full.
     """
     order = work / "squashfs-order"
     files.write(order, order_text(tree))
@@ -88,5 +91,16 @@ def build(
     if status != 0:
         # the progress bar and the notes before it say nothing about the cause
         said = last.replace(b"\r", b"\n")
-        raise run.failure(run.Result(tuple(argv), status, b"", said), _HINT)
+        raise _failure(run.Result(tuple(argv), status, b"", said), target)
     bar.end()
+
+
+def _failure(result: run.Result, target: Path) -> SysPxeError:
+    if not re.search(_FULL, result.stderr):
+        return run.failure(result, "install the package squashfs-tools")
+    error = run.failure(result)
+    return SysPxeError(
+        f"the disk is full: {target} does not fit: {error.message}",
+        "free some space there (remove old releases, for example), or put "
+        "the state elsewhere with --state",
+    )

@@ -104,6 +104,20 @@ def test_a_failure_is_told_with_the_words_of_mksquashfs(
         squash.build(tree, missing, tmp_path, QUICK, Reporter(StringIO()))
 
 
+def test_a_full_disk_is_told_as_such(tree: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    run.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)])
+    try:
+        with pytest.raises(SysPxeError, match="the disk is full") as caught:
+            image(tree, small, "one")
+    finally:
+        run.run(["umount", str(small)])
+    assert str(small / "one") in caught.value.message
+    assert "free some space" in caught.value.hint
+    assert "squashfs-tools" not in caught.value.explain()
+
+
 def test_a_missing_mksquashfs_says_what_to_install(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
