@@ -176,5 +176,5 @@ def bench() -> list[rows.Row]:
             cp, squash_runs = runs[label, "cp"], runs[label, "squash"]
             peer = "cp to btrfs"
             found += compared(what, peer, mine, cp, AIM)
-            found += compared(what, "mksquashfs", mine, squash_runs, None)
+            found += compared(what, "mksquashfs", mine, squash_runs, AIM)
     return found
