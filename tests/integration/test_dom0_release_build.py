@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from sys_pxe import files, run
+from sys_pxe import files, plan, run
 from sys_pxe.client import store
+from sys_pxe.dom0 import profiles, sitefile
 from sys_pxe.dom0.state import State
 from sys_pxe.lab import qubes
 from sys_pxe.manifest import Role
@@ -172,6 +173,38 @@ def test_a_release_with_qubes_is_built_whole(
     assert (seed / f"vm-kernels/{VERSION}/vmlinuz").read_bytes() == (
         b"a guest's kernel"
     )
+
+
+def test_a_release_holds_a_set_for_each_profile(
+    tree: Path, state: State, command: Command, seed: Path
+) -> None:
+    command.choose("work", "vault")
+    lines = "profiles:\n  alone:  {inherits: base, qubes: [personal]}\n"
+    text = command.site.read_text().replace("profiles:\n", lines)
+    files.write(command.site, text.encode())
+    code, _, err = command.build(tree)
+    assert code == 0, err
+    made = state.release("r1")
+    named = [a.name for a in made.artifacts if a.role is Role.VOLUMES]
+    assert sorted(named) == ["volumes-alone", "volumes-office"]
+    named = [a.name for a in made.artifacts if a.role is Role.QUBES]
+    assert sorted(named) == ["qubes-alone", "qubes-office"]
+    _, site = sitefile.load(command.site)
+    folder = state.release_folder("r1")
+    wanted = {"office": ["vault", "work"], "alone": ["personal"]}
+    for profile, names in wanted.items():
+        one = plan.qube_set(profiles.settings(site, profile, "here"), made)
+        assert one is not None
+        assert (one.name, list(one.qubes)) == (profile, names)
+        xml = store.read(folder / made.of_set(one, Role.QUBES).name).xml
+        others = [q.name for q in qubes.QUBES if f">{q.name}<" in xml]
+        assert sorted(others) == names
+        image = folder / made.of_set(one, Role.VOLUMES).name
+        run.run(["mount", "-o", "loop,ro", str(image), str(seed)])
+        held = [p.parent.name for p in seed.glob("appvms/*/*.img")]
+        assert sorted(held) == names
+        assert (seed / f"vm-templates/{qubes.TEMPLATE}/root.img").is_file()
+        run.run(["umount", str(seed)])
 
 
 def test_the_root_is_sealed_and_watched(
