@@ -246,6 +246,8 @@ def pool_verdicts(pool: Pool) -> list[tuple[str, str, bool]]:
     wrote, back = writer["wrote_mib"], writer["ram_returned_mib"]
     assert isinstance(wrote, int)
     assert isinstance(back, int)
+    left = pool.record["ram_left_mib"]
+    assert isinstance(left, float)
     taken = [row["taken_mib"] for row in rows]
     return [
         ("guests that ran a command", str([row["ran"] for row in rows]),
@@ -256,8 +258,10 @@ def pool_verdicts(pool: Pool) -> list[tuple[str, str, bool]]:
         ("a write seen by its own guest alone",
          str([row["saw"] for row in rows]),
          writer["saw"] is True and not any(row["saw"] for row in others)),
-        ("MiB written in one, and given back", f"{wrote}, {back}",
+        ("MiB of RAM written in one, and given back", f"{wrote}, {back}",
          wrote >= guests.RETURNED_MIB and back >= guests.RETURNED_MIB),
+        ("MiB of RAM that the pool kept at last", f"{left:.1f}",
+         left <= guests.LEFT_MIB),
         ("seed unchanged after all of it", str(writer["seed_unchanged"]),
          writer["seed_unchanged"] is True),
     ]  # fmt: skip

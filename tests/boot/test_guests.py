@@ -17,8 +17,6 @@ WORK, PERSONAL, VAULT = (qube.name for qube in qubes.QUBES)
 GIVEN, WRITTEN = "/etc/template", guests.WRITTEN
 # what the bookkeeping of btrfs takes beside the data, when a qube starts
 BOOKKEEPING = 2 * MIB
-# what private volumes keep of these tests, journals included
-ROUND = 8 * MIB
 # free bytes of a full pool, with those of the reserve that was given up
 FULL = 24 * MIB
 PATIENCE = 300
@@ -167,7 +165,7 @@ def test_at_last_the_pool_is_as_empty_as_it_was_and_the_seed_unchanged(
     for qube in qubes.QUBES:
         ready.guests.stop(qube.name)
         assert ready.guests.state(qube.name) == "off"
-    most = ready.empty.zram_data + ROUND
-    assert ready.guests.settled(most).zram_data <= most
+    most = ready.empty.zram_held + guests.LEFT_MIB * MIB
+    assert ready.guests.settled(most).zram_held <= most
     assert ready.guests.seed_digest() == ready.seed
     assert world.decoy_unchanged(QUBES_DESK)
