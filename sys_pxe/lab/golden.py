@@ -53,6 +53,22 @@ _EXCLUDED = (
     ),
 )
 
+# What Qubes OS does with loop devices in dom0: core-admin-linux,
+# system-config/00-qubes-ignore-devices.rules, sets both marks on each of them.
+# The first keeps udev from reading what a qube wrote (no blkid, so no link in
+# /dev/disk, no volume group, nothing for systemd to mount). By the second,
+# linux-utils' udev/udev-qubes-block.rules does not offer the device to qubes;
+# images outside of appvms and vm-templates get QUBES_EXPORT_BLOCK_DEVICE, which
+# undoes that. No rule keeps partitions away: none is asked of the kernel. The
+# pool's seed, outside of /var/lib/qubes, is ours and stays as it is.
+_UDEV_RULES = """\
+# images of qubes: nothing in dom0 may read what they hold
+SUBSYSTEM=="block", KERNEL=="loop*", ACTION!="remove", \\
+  ATTR{loop/backing_file}=="/var/lib/qubes/*", \\
+  ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1", \\
+  ENV{DM_UDEV_DISABLE_DISK_RULES_FLAG}="1"
+"""
+
 # files of the finished tree, with their modes
 _FILES: Mapping[str, tuple[str, int]] = {
     "etc/hostname": (f"{HOSTNAME}\n", 0o644),
@@ -63,6 +79,7 @@ _FILES: Mapping[str, tuple[str, int]] = {
     "etc/resolv.conf": ("", 0o644),
     # Xen's daemons end at once without it, and /var/log is emptied
     "etc/tmpfiles.d/lab-xen.conf": ("d /var/log/xen 0755 root root -\n", 0o644),
+    "etc/udev/rules.d/00-lab-images.rules": (_UDEV_RULES, 0o644),
 }
 
 # no use on a machine that forgets, and slow under emulation

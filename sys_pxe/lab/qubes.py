@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from sys_pxe import files, run
 from sys_pxe.errors import SysPxeError
-from sys_pxe.lab import golden
+from sys_pxe.lab import disks, golden
 
 MIB = 1 << 20
 FOLDER = "var/lib/qubes"
@@ -147,15 +147,18 @@ def ext4(path: Path, size: int, content: Path, number: int) -> None:
     """Make an ext4 image of ``size`` MiB with the content of a folder.
 
     It takes the room of its content only: no guest fills its tables later.
+    The boot block, which ext4 leaves alone, has a partition table: a guest
+    can write one, and dom0 must not follow it.
     """
     identity = _UUID.format(number)
-    files.new_sparse(path, size * MIB).close()
     options = f"lazy_itable_init=0,lazy_journal_init=0,hash_seed={identity}"
-    run.run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0",
-         "-N", "2048", "-J", "size=4", "-U", identity, "-E", options,
-         "-d", str(content), str(path)]
-    )  # fmt: skip
+    with files.new_sparse(path, size * MIB) as image:
+        run.run(
+            ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0",
+             "-N", "2048", "-J", "size=4", "-U", identity, "-E", options,
+             "-d", str(content), str(path)]
+        )  # fmt: skip
+        image.write(disks.partition_table(size // 2 - 1, size // 2))
 
 
 def store(version: str) -> bytes:

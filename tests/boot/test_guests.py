@@ -8,7 +8,7 @@ import pytest
 
 from sys_pxe.lab import golden, guests, qubes
 from sys_pxe.lab.guests import MIB, Guests, Used
-from sys_pxe.lab.machine import Machine
+from sys_pxe.lab.machine import SETTLE_SECONDS, Machine
 from sys_pxe.lab.world import BOOT_SECONDS, IN_RAM, QUBES_DESK, World
 
 RELEASE = "q1"
@@ -20,6 +20,11 @@ BOOKKEEPING = 2 * MIB
 # free bytes of a full pool, with those of the reserve that was given up
 FULL = 24 * MIB
 PATIENCE = 300
+# how Qubes' rules for udev mark a qube's image, see lab/golden.py
+MARKS = {
+    "UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG=1",
+    "DM_UDEV_DISABLE_DISK_RULES_FLAG=1",
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,28 @@ def test_the_disks_of_a_guest_have_sectors_of_512_bytes(ready: Ready) -> None:
         WORK, "cat /sys/block/xvda/queue/logical_block_size"
     )
     assert said.strip() == "512"
+
+
+def test_dom0_reads_nothing_of_the_images_of_guests(ready: Ready) -> None:
+    machine = ready.machine
+    images = f"^/{qubes.FOLDER}/appvms/"
+    line = f"cd /sys/block && grep -l {images} loop*/loop/backing_file"
+    loops = [path.split("/")[0] for path in machine.command(line).split()]
+    # root and private
+    assert len(loops) == 2 * len(qubes.QUBES)
+    machine.command(f"udevadm settle -t {SETTLE_SECONDS}", PATIENCE)
+    for loop in loops:
+        line = f"udevadm info --query=property /sys/block/{loop}"
+        found = machine.command(line, PATIENCE).splitlines()
+        assert set(found) >= MARKS
+        assert [one for one in found if one.startswith("ID_")] == []
+    links = "find /dev/disk -type l -exec readlink -f {} +"
+    linked = set(machine.command(links, PATIENCE).split())
+    assert "/dev/sda" in linked
+    assert linked.isdisjoint(f"/dev/{loop}" for loop in loops)
+    # their images have a partition table, see lab/qubes.py
+    nodes = "ls -d /dev/loop*p* /sys/block/loop*/loop*p* 2>/dev/null; :"
+    assert machine.command(nodes).split() == []
 
 
 def test_a_write_is_seen_by_nobody_else_and_discard_returns_its_ram(

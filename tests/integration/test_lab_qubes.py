@@ -6,7 +6,7 @@ import pytest
 
 from sys_pxe import run
 from sys_pxe.errors import SysPxeError
-from sys_pxe.lab import qubes
+from sys_pxe.lab import disks, qubes
 
 
 def test_an_image_holds_its_content_and_takes_little_room(
@@ -21,6 +21,9 @@ def test_an_image_holds_its_content_and_takes_little_room(
     assert read.stdout == b"work\n"
     assert image.stat().st_size == 256 << 20
     assert image.stat().st_blocks * 512 < 8 << 20
+    # what dom0 must not follow, in the block that ext4 leaves alone
+    with image.open("rb") as stream:
+        assert stream.read(512) == disks.partition_table(127, 128)
     # nothing is left for a guest's kernel to fill with zeros
     shown = run.run(["dumpe2fs", str(image)]).stdout
     assert b"ITABLE_ZEROED" in shown
