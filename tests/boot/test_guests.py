@@ -1,11 +1,14 @@
 """One boot of the desk with qubes: real guests of Xen from the pool in RAM."""
 
+import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
+from sys_pxe import usage
 from sys_pxe.lab import golden, guests, qubes
 from sys_pxe.lab.guests import MIB, Guests, Used
 from sys_pxe.lab.machine import SETTLE_SECONDS, Machine
@@ -19,12 +22,22 @@ GIVEN, WRITTEN = "/etc/template", guests.WRITTEN
 BOOKKEEPING = 2 * MIB
 # free bytes of a full pool, with those of the reserve that was given up
 FULL = 24 * MIB
+# and of one that is full to the last byte: less than btrfs allots at once
+LAST = MIB
 PATIENCE = 300
 # how Qubes' rules for udev mark a qube's image, see lab/golden.py
 MARKS = {
     "UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG=1",
     "DM_UDEV_DISABLE_DISK_RULES_FLAG=1",
 }
+RESERVE = f"/{qubes.FOLDER}/.sys-pxe-reserve"
+WATCHER = "sys-pxe-watch.service"
+# zeros cost no RAM, but as much of the pool as anything
+FILL = (
+    "(/tmp/busybox dd if=/dev/zero of=/full bs=1M conv=fsync; "
+    "echo $? >/tmp/ended) >/tmp/said 2>&1 &"
+)
+WRITE = "dd if=/dev/urandom of=/rw/after bs=1M count=1 conv=fsync"
 
 
 @dataclass(frozen=True)
@@ -152,20 +165,16 @@ def test_one_qube_that_fills_the_pool_leaves_the_others_alive(
     ready: Ready,
 ) -> None:
     found = ready.guests
-    # zeros cost no RAM, but as much of the pool as anything
-    found.check(
-        PERSONAL,
-        "(/tmp/busybox dd if=/dev/zero of=/full bs=1M conv=fsync; "
-        "echo $? >/tmp/ended) >/tmp/said 2>&1 &",
-    )
+    found.check(PERSONAL, FILL)
     assert filled(found) < FULL
-    # the watcher has paused it, or its own writes have failed
-    if found.state(PERSONAL) != "paused":
-        ended = found.check(PERSONAL, "read status </tmp/ended; echo $status")
-        assert int(ended) != 0
+    assert found.state(PERSONAL) == "paused"
+    assert PERSONAL in told_as_paused(ready.machine)
+    journal = f"journalctl --no-pager -o cat -u {WATCHER}"
+    said = ready.machine.command(journal, PATIENCE)
+    assert re.search(f"VM pool is [0-9]+ % full.* Largest: {PERSONAL} ", said)
+    assert f"The qube {PERSONAL} was paused." in said
     for name in (WORK, VAULT):
-        line = "dd if=/dev/urandom of=/rw/after bs=1M count=1 conv=fsync"
-        found.check(name, line)
+        found.check(name, WRITE)
         assert found.check(name, f"cat {GIVEN}").strip() == qubes.TEMPLATE
     found.stop(PERSONAL, kill=True)
     assert found.used().pool_free > 2 * FULL
@@ -184,6 +193,63 @@ def filled(found: Guests) -> int:
         before = free
         time.sleep(5)
     return before
+
+
+def told_as_paused(machine: Machine) -> tuple[str, ...]:
+    """Wait until usage.json names qubes that are paused; return them."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        said = machine.command("cat /run/sys-pxe/usage.json")
+        paused = usage.parse(said.encode()).paused
+        if paused or time.monotonic() > until:
+            return paused
+        time.sleep(2)
+
+
+def test_a_pool_full_to_the_last_byte_fails_its_writer_alone(
+    ready: Ready,
+) -> None:
+    found = ready.guests
+    for name in (WORK, VAULT):
+        found.check(name, "sync")
+    with unwatched(ready.machine):
+        found.check(PERSONAL, FILL)
+        assert ended(found) != 0
+        # it is the pool that is full, not the qube's own volume
+        said = found.check(PERSONAL, "$box cat /tmp/said; $box df -k /")
+        assert "error" in said
+        assert "No space left" not in said
+        assert found.state(PERSONAL) == "running"
+        assert found.used().pool_free < LAST
+        for name in (WORK, VAULT):
+            # from the volumes, not from what the guest still has in RAM
+            found.check(name, "echo 3 >/proc/sys/vm/drop_caches")
+            read = found.check(name, f"cat {GIVEN} /rw/owner").split()
+            assert read == [qubes.TEMPLATE, name]
+        found.stop(PERSONAL, kill=True)
+        for name in (WORK, VAULT):
+            found.check(name, WRITE)
+
+
+@contextmanager
+def unwatched(machine: Machine) -> Iterator[None]:
+    """Nobody pauses a qube, and the pool has no reserve."""
+    line = f"systemctl stop {WATCHER} && rm -f {RESERVE}"
+    machine.command(line, PATIENCE)
+    try:
+        yield
+    finally:
+        machine.command(f"systemctl start {WATCHER}", PATIENCE)
+
+
+def ended(found: Guests) -> int:
+    """Wait until the qube writes no more; return the status of its dd."""
+    until = time.monotonic() + PATIENCE
+    line = "read status </tmp/ended && echo $status"
+    while (answer := found.run(PERSONAL, line)).status != 0:
+        assert time.monotonic() < until, f"{PERSONAL} still writes"
+        time.sleep(5)
+    return int(answer.output)
 
 
 def test_at_last_the_pool_is_as_empty_as_it_was_and_the_seed_unchanged(
