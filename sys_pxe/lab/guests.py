@@ -21,7 +21,7 @@ RUN_SECONDS = 450.0
 # what a tour writes, and the least that must come back of it
 WRITTEN_MIB, RETURNED_MIB = 32, 28
 # the most that the private volumes of all qubes keep, journals included
-LEFT_MIB = 8
+LEFT_MIB = 4
 WRITTEN = "/written"
 SEEDS = "/run/sys-pxe/images/volumes-*"
 _SETTLE_SECONDS = 60.0
