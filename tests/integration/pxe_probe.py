@@ -5,11 +5,11 @@
 ``offers MAC ARCH [http]`` prints the offers of all servers; ``menu MAC ARCH
 SERVER [TYPE]`` asks a boot server on port 4011, as firmware does after the
 offer of a proxy (PXE 2.1); ``tftp SERVER FILE`` prints size and SHA-256;
-``flood SERVER FILE COUNT`` fetches it so many times at once; ``strangers
-SERVER COUNT`` asks with so many MAC addresses; ``slow SERVER PATH COUNT
-[ADDRESS ...]`` opens so many connections, reads the status of each, counts them
-and waits for the end of its input. Runs in a host's namespace, with the
-standard library only.
+``flood SERVER FILE COUNT OPEN`` fetches it so many times at once, and ends no
+fetch until so many are open; ``strangers SERVER COUNT`` asks with so many MAC
+addresses; ``slow SERVER PATH COUNT [ADDRESS ...]`` opens so many connections,
+reads the status of each, counts them and waits for the end of its input. Runs
+in a host's namespace, with the standard library only.
 """
 
 import hashlib
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 
 COOKIE = b"\x63\x82\x53\x63"
 PATIENCE = 2.5
+# seconds; dnsmasq waits longer for the acknowledgement of a last block
+HELD = 20.0
 
 
 def option(number: int, value: bytes) -> bytes:
@@ -155,15 +157,40 @@ def request(name: str) -> bytes:
 
 @dataclass
 class Fetch:
-    """One TFTP fetch of many: its size so far, and when to ask again."""
+    """One TFTP fetch of many: what came so far, and when to ask again."""
 
     sock: socket.socket
     again: float
     size: int = 0
-    begun: bool = False
+    blocks: int = 0
+    peer: tuple[str, int] | None = None
+    whole: bool = False
+
+    def receive(self) -> None:
+        """Take a packet and acknowledge it, unless it brings the last block:
+        until then the server keeps the fetch open."""
+        reply, peer = self.sock.recvfrom(4096)
+        code, number = struct.unpack("!HH", reply[:4])
+        if code == 5:
+            raise SystemExit(f"TFTP error {number}")
+        self.peer = self.peer or peer
+        if peer != self.peer:
+            # asked twice, answered twice: unknown transfer ID (RFC 1350, 5)
+            self.sock.sendto(struct.pack("!HH", 5, 5) + b"\0", peer)
+            return
+        if code == 3 and number == self.blocks + 1:
+            self.blocks += 1
+            self.size += len(reply) - 4
+            self.whole = len(reply) - 4 < 1400
+        if not self.whole:
+            self.acknowledge()
+
+    def acknowledge(self) -> None:
+        assert self.peer
+        self.sock.sendto(struct.pack("!HH", 4, self.blocks), self.peer)
 
 
-def flood(server: str, name: str, count: int) -> dict[str, object]:
+def flood(server: str, name: str, count: int, least: int) -> dict[str, object]:
     poll = selectors.DefaultSelector()
     fetches = []
     now = time.monotonic()
@@ -173,34 +200,24 @@ def flood(server: str, name: str, count: int) -> dict[str, object]:
         fetches.append(Fetch(sock, now + 2))
         poll.register(sock, selectors.EVENT_READ, fetches[-1])
     sizes: list[int] = []
-    first = 0
-    end = now + 60
-    while len(sizes) < count and time.monotonic() < end:
+    most = 0
+    while len(sizes) < count and time.monotonic() < now + 60:
         for key, _ in poll.select(0.2):
-            one: Fetch = key.data
-            reply, peer = one.sock.recvfrom(4096)
-            code, number = struct.unpack("!HH", reply[:4])
-            if code == 5:
-                raise SystemExit(f"TFTP error {number}")
-            if not one.begun:
-                # how many were taken at once, before any was asked again
-                one.begun = True
-                first += one.again == now + 2
-            block = 0 if code == 6 else number
-            one.sock.sendto(struct.pack("!HH", 4, block), peer)
-            if code == 6:
-                continue
-            one.size += len(reply) - 4
-            if len(reply) - 4 < 1400:
+            key.data.receive()
+        begun = sum(one.peer is not None for one in fetches)
+        most = max(most, begun - len(sizes))
+        later = time.monotonic()
+        if most >= least or later > now + HELD:
+            for one in [o for o in fetches if o.whole and o.sock.fileno() >= 0]:
+                one.acknowledge()
                 sizes.append(one.size)
                 poll.unregister(one.sock)
                 one.sock.close()
-        later = time.monotonic()
         for one in fetches:
-            if not one.begun and later > one.again:
+            if one.peer is None and later > one.again:
                 one.again = later + 2
                 one.sock.sendto(request(name), (server, 69))
-    return {"done": len(sizes), "sizes": sorted(set(sizes)), "first": first}
+    return {"done": len(sizes), "sizes": sorted(set(sizes)), "open": most}
 
 
 def strangers(count: int) -> None:
@@ -247,7 +264,7 @@ def main() -> None:
     elif kind == "menu":
         print(json.dumps(menu(mac, int(rest[0]), *rest[1:])))
     elif kind == "flood":
-        print(json.dumps(flood(first, rest[0], int(rest[1]))))
+        print(json.dumps(flood(first, rest[0], *map(int, rest[1:]))))
     elif kind == "strangers":
         strangers(int(rest[0]))
     elif kind == "slow":

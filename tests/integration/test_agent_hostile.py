@@ -56,9 +56,12 @@ def test_tftp_gives_nothing_but_the_loaders(room: Room, name: str) -> None:
 
 def test_five_hundred_fetch_a_loader_at_once(room: Room) -> None:
     size = (room.world.store.tftp / FILE).stat().st_size
-    got = room.probe("flood", "192.0.2.1", FILE, "500")
+    # far more at once than dnsmasq allows if it is not told
+    got = room.probe("flood", "192.0.2.1", FILE, "500", "200")
     assert got is not None
     assert (got["done"], got["sizes"]) == (500, [size])
+    assert isinstance(got["open"], int)
+    assert got["open"] >= 200
     assert serves_as_before(room)
 
 
