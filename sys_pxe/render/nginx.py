@@ -24,6 +24,7 @@ def configuration(
     return fill(
         "nginx.conf.j2",
         server=server,
+        network=site.network.address.network,
         listen=f"{site.network.address.ip}:{server.http_port}"
         if untaken_socket is None
         else f"unix:{untaken_socket}",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from sys_pxe import run
 from sys_pxe.lab.network import BRIDGE, inside
 from sys_pxe.render.nginx import CONNECTIONS_OF_ONE
-from tests.integration.agent_room import MAC, PROBE, Room, opened
+from tests.integration.agent_room import MAC, PROBE, Room, opened, wait_for
 
 FILE = "undionly.kpxe"
 # message type is added by the probe
@@ -214,20 +215,41 @@ def test_a_thousand_slow_readers_leave_room_for_another(
 # nobody is answered on another network
 
 
-def test_no_program_answers_on_another_card(room: Room) -> None:
-    """A second network of the server, where a PC asks the same."""
-    lan = room.lan
-    other = f"{lan.namespace}-other"
-    ip = ["ip", "-n", lan.namespace]
+@contextmanager
+def second_network(room: Room) -> Iterator[str]:
+    """Yield the namespace of a host on another network of the server's, with
+    a route to the server's address on the LAN: Linux takes packets for any of
+    its addresses on any card."""
+    namespace = room.lan.namespace
+    other = f"{namespace}-other"
     run.run(["ip", "netns", "add", other])
     try:
-        run.run([*ip, "link", "add", "second", "type", "veth",
-                 "peer", "name", "eth0", "netns", other])  # fmt: skip
-        run.run([*ip, "address", "add", "198.51.100.1/24", "dev", "second"])
-        run.run([*ip, "link", "set", "second", "up"])
-        for words in (["address", "add", "198.51.100.2/24", "dev", "eth0"],
-                      ["link", "set", "eth0", "up"]):  # fmt: skip
-            run.run(["ip", "-n", other, *words])
+        for where, words in (
+            (namespace, "link add second type veth peer name eth0 netns"),
+            (namespace, "address add 198.51.100.1/24 dev second"),
+            (namespace, "link set second up"),
+            (other, "address add 198.51.100.2/24 dev eth0"),
+            (other, "link set eth0 up"),
+            (other, "route add 192.0.2.1 via 198.51.100.1"),
+        ):
+            more = [other] if words.endswith("netns") else []
+            run.run(["ip", "-n", where, *words.split(), *more])
+        # where nobody listens the kernel says so: the route is right
+        code = "import socket; socket.create_connection(('192.0.2.1', 9), 5)"
+        argv = ["python3", "-c", code]
+        said = run.run(inside(other, argv), check=False).stderr
+        assert b"ConnectionRefusedError" in said, said
+        yield other
+    finally:
+        run.run(["ip", "netns", "delete", other])
+
+
+@pytest.mark.parametrize("mode", ["server", "proxy"])
+def test_no_program_answers_on_another_card(room: Room, mode: str) -> None:
+    """A second network of the server, where a PC asks the same."""
+    if mode == "proxy":
+        become_proxy(room)
+    with second_network(room) as other:
 
         def ask(*words: str) -> run.Result:
             argv = ["python3", str(PROBE), *words]
@@ -235,19 +257,40 @@ def test_no_program_answers_on_another_card(room: Room) -> None:
 
         for words in (["0"], ["7"], ["16", "http"], ["0", "ipxe"]):
             assert json.loads(ask("dhcp", MAC, *words).stdout) is None
-        fetched = ask("tftp", "198.51.100.1", FILE)
-        # no socket there: refused, or nothing
-        assert fetched.status != 0, fetched.stdout
-        argv = ["curl", "-s", "-m", "5", "http://198.51.100.1/site"]
-        assert run.run(inside(other, argv), check=False).stdout == b""
-    finally:
-        run.run(["ip", "netns", "delete", other])
-    sockets = run.run(lan.exec_argv(["ss", "-Hlnptu"])).stdout.decode()
-    names = [line.split()[4] for line in sockets.splitlines()]
-    assert names
-    for name in names:
-        address, _, port = name.rpartition(":")
-        on_lan = address in ("192.0.2.1", f"192.0.2.1%{BRIDGE}")
-        # DHCP is by broadcast: bound to the card, not to an address
-        assert on_lan or (address, port) == (f"0.0.0.0%{BRIDGE}", "67"), name
-    assert serves_as_before(room)
+        for address in ("198.51.100.1", "192.0.2.1"):
+            # no socket there: refused, or nothing
+            fetched = ask("tftp", address, FILE)
+            assert fetched.status != 0, fetched.stdout
+            told = ask("menu", MAC, "7", address)
+            assert told.status != 0, told.stdout
+            argv = ["curl", "-si", "-m", "5", f"http://{address}/site"]
+            assert run.run(inside(other, argv), check=False).stdout == b""
+    proxies = {(f"0.0.0.0%{BRIDGE}", "4011")} if mode == "proxy" else set()
+    # DHCP is by broadcast: bound to the card, not to an address
+    by_card = {(f"0.0.0.0%{BRIDGE}", "67"), *proxies}
+    found = listening(room)
+    assert by_card <= found
+    for address, port in found - by_card:
+        assert address in ("192.0.2.1", f"192.0.2.1%{BRIDGE}"), port
+    if mode == "server":
+        assert serves_as_before(room)
+
+
+def become_proxy(room: Room) -> None:
+    network = {"address": "192.0.2.1/24", "dhcp": {"mode": "proxy"}}
+    signed = room.world.signed_site(2, network=network)
+    got = room.world.rpc("syspxe.Site", stdin=signed)
+    assert got.status == 0, got.stderr
+    wait_for(lambda: "4011" in {port for _, port in listening(room)})
+    # on the LAN it answers: UEFI asks there after the offer of a proxy
+    told = room.probe("menu", MAC, "7", "192.0.2.1")
+    assert told
+    assert told["file"] == "snponly.efi"
+
+
+def listening(room: Room) -> set[tuple[str, str]]:
+    """Return the server's sockets that take packets: address and port."""
+    argv = room.lan.exec_argv(["ss", "-Hlntu"])
+    lines = run.run(argv).stdout.decode().splitlines()
+    names = [line.split()[4] for line in lines]
+    return {(a, port) for a, _, port in (n.rpartition(":") for n in names)}
