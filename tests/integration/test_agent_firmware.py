@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sys_pxe import run
 from sys_pxe.agent.asked import STRANGERS_MAX
 from sys_pxe.agent.control import STATUS, ask
-from sys_pxe.lab.network import inside
+from tests import other_dhcp
 from tests.integration.agent_room import MAC, STRANGER, Room, opened, wait_for
 
 PROXY = {"address": "192.0.2.1/24", "dhcp": {"mode": "proxy"}}
@@ -201,21 +200,9 @@ def test_a_flood_of_strangers_is_bounded_and_pcs_still_boot(
 def beside(room: Room, tmp_path: Path) -> Iterator[Room]:
     """Yield the room with the LAN's own DHCP server, and us as its proxy."""
     replace_site(room, 2, network=PROXY)
-    router = room.lan.host("router", "192.0.2.254/24")
-    argv = [
-        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null"),
-        *("--port=0", "--interface=eth0", "--bind-interfaces", "--no-ping"),
-        *("--user=root", "--group=root", "--pid-file="),
-        "--dhcp-range=192.0.2.150,192.0.2.199,1h",
-        "--dhcp-option=3,192.0.2.254",
-        f"--dhcp-leasefile={tmp_path}/leases",
-    ]
-    child = run.spawn(inside(router, argv))
-    try:
+    with other_dhcp.serving(room.lan, tmp_path / "leases"):
         wait_for(lambda: room.probe("offers", STRANGER, "0"))
         yield room
-    finally:
-        run.stop(child)
 
 
 def both(
@@ -238,7 +225,7 @@ def test_the_address_is_theirs_and_the_loader_ours(
     other = bool(loader)
     # BIOS: a menu of one item, and a question to port 4011
     theirs, bios = both(beside, MAC, "0")
-    assert str(theirs["address"]).startswith("192.0.2.1")
+    assert str(theirs["address"]).startswith("192.0.2.2")
     assert (theirs["file"], bios["address"]) == ("", "0.0.0.0")
     assert bios["vendor"] == "PXEClient"
     items = bytes.fromhex(str(bios["menu"]))
