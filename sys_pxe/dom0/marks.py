@@ -15,8 +15,11 @@ PREFIX = "sys-pxe-build-"
 # qube's, and a copy of the root must not take the place of the root in
 # /dev/disk/by-uuid. qubesd takes *-snap for no volume of its own.
 _LV_BEFORE, _LV_AFTER = "vm-", "-snap"
+# of a folder among people's own: hidden
+_HIDDEN = "."
+FOLDERS = f"{_HIDDEN}{PREFIX}*"
 _MARK = re.compile(
-    rf"(?:{_LV_BEFORE})?{PREFIX}([0-9]{{1,10}})-([0-9]{{1,20}})-[0-9]+"
+    rf"(?:{_LV_BEFORE}|{re.escape(_HIDDEN)})?{PREFIX}([0-9]{{1,10}})-([0-9]{{1,20}})-[0-9]+"
     rf"(?:{_LV_AFTER})?"
 )
 _numbers = itertools.count(1)
@@ -31,6 +34,11 @@ def new() -> str:
 def new_lv() -> str:
     """Return a name for a logical volume of this process."""
     return f"{_LV_BEFORE}{new()}{_LV_AFTER}"
+
+
+def new_folder() -> str:
+    """Return a name for a hidden folder of this process."""
+    return f"{_HIDDEN}{new()}"
 
 
 def is_left(name: str) -> bool:

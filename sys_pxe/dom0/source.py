@@ -1,7 +1,7 @@
 """Opens the golden image, so that it stays as it is while a release is built.
 
-It may be the system that is running: a snapshot is read where LVM or btrfs
-give one. What is opened how is decided by :func:`decide`, from facts alone.
+It may be the system that is running: a snapshot is read where LVM, btrfs or
+XFS give one. What is opened how is decided by :func:`decide`, from facts alone.
 """
 
 import os
@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from sys_pxe import names, run
-from sys_pxe.dom0 import btrfs, lvm, mountinfo
+from sys_pxe.dom0 import btrfs, lvm, mountinfo, reflink
 from sys_pxe.dom0.lvm import Lv
 from sys_pxe.dom0.mountinfo import Mount
 from sys_pxe.dom0.mounts import bound, mounted
@@ -41,6 +41,7 @@ class Kind(Enum):
     LIVE = "read while the system writes to it"
     THIN = "a snapshot of a thin volume"
     SUBVOLUME = "a snapshot of a btrfs subvolume"
+    REFLINK = "a copy that shares the data of an XFS"
     IMAGE = "an image of a file system, mounted"
 
 
@@ -49,7 +50,8 @@ class Facts:
     """What is known of a path. ``mount`` is the one that it lies in.
 
     ``mode`` is its st_mode, ``subvolume`` whether it is the root of one on
-    btrfs, ``lv`` the volume that its mount is on.
+    btrfs, ``lv`` the volume that its mount is on, ``reflink`` whether that
+    mount is an XFS whose files can be cloned.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Facts:
     mount: Mount
     subvolume: bool = False
     lv: Lv | None = None
+    reflink: bool = False
 
     @property
     def is_mount(self) -> bool:
@@ -86,14 +89,11 @@ def decide(facts: Facts) -> Kind:
     if facts.subvolume:
         return Kind.SUBVOLUME
     # a btrfs must not be there twice; of a bind mount, too much would show
-    if (
-        facts.is_mount
-        and facts.mount.root == "/"
-        and facts.mount.fstype != "btrfs"
-        and facts.lv
-        and facts.lv.is_thin
-    ):
-        return Kind.THIN
+    if facts.is_mount and facts.mount.root == "/":
+        if facts.mount.fstype != "btrfs" and facts.lv and facts.lv.is_thin:
+            return Kind.THIN
+        if facts.reflink:
+            return Kind.REFLINK
     return Kind.LIVE if running else Kind.FOLDER
 
 
@@ -152,6 +152,7 @@ def gather(path: Path, table: list[Mount]) -> Facts:
         subvolume=mount.fstype == "btrfs"
         and found.st_ino == btrfs.SUBVOLUME_INODE,
         lv=_logical_volume(mount.number),
+        reflink=mount.fstype == "xfs" and reflink.possible(mount.target),
     )
 
 
@@ -183,6 +184,8 @@ class _Opening:
             self._thin(facts, facts.lv, place)
         elif kind is Kind.SUBVOLUME:
             self._subvolume(facts, place)
+        elif kind is Kind.REFLINK:
+            self._reflink(facts, place)
         else:
             self._live(facts, place)
 
@@ -210,6 +213,16 @@ class _Opening:
         name = self.stack.enter_context(made)
         words = ("-t", "btrfs", "-o", f"ro,subvol=/{name}")
         self.stack.enter_context(mounted(device, place, *words))
+
+    def _reflink(self, facts: Facts, place: Path) -> None:
+        self._say(
+            facts,
+            "read from a copy that shares its data (XFS reflinks); its files "
+            "are taken one after the other, each whole as of its moment",
+        )
+        made = reflink.snapshot(facts.path, self.work, self.reporter)
+        tree = self.stack.enter_context(made)
+        self.stack.enter_context(bound(tree, place))
 
     def _live(self, facts: Facts, place: Path) -> None:
         boot = [self.root / name for name in _BOOT]

@@ -1,14 +1,10 @@
-"""The golden image on real file systems: btrfs, XFS, images. Root."""
+"""The golden image on real file systems: btrfs, images, no snapshots. Root."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,46 +12,15 @@ import pytest
 from sys_pxe import files, run
 from sys_pxe.dom0 import marks
 from sys_pxe.lab import disks
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-PROBE = Path(__file__).with_name("source_probe.py")
-MIB = 1 << 20
-
-
-@contextmanager
-def mounted(what: Path | str, where: Path, *options: str) -> Iterator[Path]:
-    files.make_folder(where)
-    run.run(["mount", *options, "--", str(what), str(where)])
-    try:
-        yield where
-    finally:
-        run.run(["umount", str(where)])
-
-
-def image(path: Path, mib: int, *maker: str) -> Path:
-    files.new_sparse(path, mib * MIB).close()
-    run.run([*maker, str(path)])
-    return path
-
-
-def fill(tree: Path) -> None:
-    for name in ("proc", "boot", "inner"):
-        files.make_folder(tree / name)
-    (tree / "before").write_text("first")
-    (tree / "inner/file").write_text("inner")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A file system: its image, its top, and the golden image on it."""
-
-    image: Path
-    top: Path
-    golden: Path
-    work: Path
-
-    def snapshots(self) -> list[str]:
-        return [p.name for p in self.top.glob(f"*{marks.PREFIX}*")]
+from tests.integration.source_room import (
+    MIB,
+    Place,
+    fill,
+    held,
+    image,
+    mounted,
+    probe,
+)
 
 
 @pytest.fixture
@@ -82,42 +47,15 @@ def btrfs(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def xfs(tmp_path: Path) -> Iterator[Place]:
-    disk = image(tmp_path / "disk", 300, "mkfs.xfs", "-q")
+    """An XFS that gives no snapshot, for its files cannot be cloned."""
+    disk = image(
+        *(tmp_path / "disk", 300),
+        *("mkfs.xfs", "-q", "-m", "reflink=0"),
+    )
     with mounted(disk, tmp_path / "top", "-o", "loop") as top:
         fill(top)
         yield Place(disk, top, top, tmp_path / "work")
     assert run.run(["losetup", "-j", str(disk)]).stdout == b""
-
-
-def argv(action: str, spec: Path, work: Path) -> list[str]:
-    return [sys.executable, str(PROBE), action, str(spec), str(work)]
-
-
-def probe(action: str, spec: Path, work: Path) -> dict[str, object]:
-    env = {"PYTHONPATH": str(REPOSITORY)}
-    found = json.loads(run.run(argv(action, spec, work), env=env).stdout)
-    assert isinstance(found, dict)
-    assert found["left"] == []
-    return found
-
-
-@contextmanager
-def held(place: Place) -> Iterator["subprocess.Popen[bytes]"]:
-    child = run.spawn(
-        argv("hold", place.golden, place.work),
-        stdout=run.PIPE,
-        stderr=run.DEVNULL,
-        env={"PYTHONPATH": str(REPOSITORY)},
-    )
-    try:
-        assert child.stdout
-        assert child.stdout.readline() == b"ready\n"
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-        if child.stdout:
-            child.stdout.close()
 
 
 def test_a_subvolume_is_read_as_it_was(btrfs: Place) -> None:
@@ -233,7 +171,7 @@ def test_a_build_that_runs_keeps_its_snapshot(btrfs: Place) -> None:
         assert btrfs.snapshots() == before
 
 
-def test_a_golden_image_mounted_from_xfs_is_read_as_it_is(xfs: Place) -> None:
+def test_a_golden_image_without_snapshots_is_read_as_it_is(xfs: Place) -> None:
     found = probe("view", xfs.golden, xfs.work)
     assert found["tree"] == str(xfs.golden)
     assert (found["before"], found["after"]) == ("second", "second")

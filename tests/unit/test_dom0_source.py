@@ -51,8 +51,9 @@ def facts(
     mode: int = FOLDER,
     subvolume: bool = False,
     lv: Lv | None = None,
+    reflink: bool = False,
 ) -> Facts:
-    return Facts(Path(path), mode, own, subvolume, lv)
+    return Facts(Path(path), mode, own, subvolume, lv, reflink)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,17 @@ def facts(
         (facts("/", mount(), lv=THICK), Kind.LIVE),
         (facts("/", mount()), Kind.LIVE),
         (facts("/", mount(fstype="xfs")), Kind.LIVE),
+        (facts("/", mount(fstype="xfs"), reflink=True), Kind.REFLINK),
+        (
+            facts("/", mount(fstype="xfs"), lv=THICK, reflink=True),
+            Kind.REFLINK,
+        ),
+        # of one moment, which a copy is not
+        (facts("/", mount(fstype="xfs"), lv=THIN, reflink=True), Kind.THIN),
+        (
+            facts("/", mount(fstype="xfs", root="/golden"), reflink=True),
+            Kind.LIVE,
+        ),
         (facts("/", mount(fstype="overlay")), Kind.LIVE),
         (
             facts("/", mount(fstype="btrfs", root="/root"), subvolume=True),
@@ -80,6 +92,17 @@ def facts(
         (facts("/mnt/g", mount("/mnt/g"), lv=THIN), Kind.THIN),
         (facts("/mnt/g", mount("/mnt/g"), lv=THICK), Kind.FOLDER),
         (facts("/mnt/g", mount("/mnt/g", "xfs")), Kind.FOLDER),
+        (
+            facts("/mnt/g", mount("/mnt/g", "xfs"), reflink=True),
+            Kind.REFLINK,
+        ),
+        (
+            facts(
+                *("/mnt/g", mount("/mnt/g", "xfs", read_only=True)),
+                reflink=True,
+            ),
+            Kind.FOLDER,
+        ),
         (facts("/mnt/g", mount("/mnt/g", root="/x"), lv=THIN), Kind.FOLDER),
         (
             facts("/mnt/g", mount("/mnt/g", read_only=True), lv=THIN),
@@ -94,6 +117,7 @@ def facts(
         (facts("/", mount(read_only=True), lv=THIN), Kind.THIN),
         # a folder, and a subvolume, somewhere in a file system
         (facts("/srv/g", mount(), lv=THIN), Kind.FOLDER),
+        (facts("/srv/g", mount(fstype="xfs"), reflink=True), Kind.FOLDER),
         (facts("/srv/g", mount(fstype="btrfs")), Kind.FOLDER),
         (
             facts("/srv/g", mount(fstype="btrfs"), subvolume=True),
