@@ -28,7 +28,8 @@ _GEOMETRY, _GEOMETRY_SIZE, _FLAGS_AT, _REFLINK = 0x8070587C, 112, 92, 1 << 20
 _LEFT_OUT = (b": No such file or directory\n", b": Text file busy\n")
 _HINT = (
     "the copy shares the data of all files, and takes about 1 KiB of each for "
-    "its name and inode: is there room? 'df -h' and 'df -i' show it"
+    "its name and inode: is there room? 'df -h' and 'df -i' show it; of a file "
+    "that was replaced in that moment there is nothing to do but build again"
 )
 
 
@@ -77,7 +78,9 @@ def _copy(path: Path, target: Path, work: Path) -> None:
         own = [hidden.name for hidden in source.glob(marks.FOLDERS)]
         for name in (*EMPTIED, *own):
             folder = source / name
-            if folder.is_dir() and not folder.is_symlink():
+            # no link may lead to a folder of the running system
+            inside = folder.resolve() == source.resolve() / name
+            if inside and folder.is_dir():
                 _mask(folder, stack)
         clone(source, target)
     for name in own:

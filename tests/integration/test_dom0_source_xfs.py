@@ -139,12 +139,16 @@ def test_what_a_release_has_empty_is_not_copied(xfs: Place) -> None:
     os.chown(folder, 3, 4)
     os.utime(folder, ns=(1, 2_000_000_003))
     (xfs.golden / "dev").symlink_to("inner")
+    outside = files.make_folder(xfs.image.parent / "outside")
+    (outside / "kept").touch()
+    (xfs.golden / "run").symlink_to(outside)
     with (
         mounted("tmpfs", xfs.golden / "inner", "-t", "tmpfs"),
         reflink.snapshot(xfs.golden, xfs.work, Reporter(quiet=True)) as tree,
     ):
-        names = {"before", "boot", "dev", "inner", "proc", "tmp", "var"}
-        assert {path.name for path in tree.iterdir()} == names
+        names = {"before", "boot", "dev", "inner", "proc", "run", "tmp"}
+        assert {path.name for path in tree.iterdir()} == {*names, "var"}
+        assert (tree / "run/kept").exists()
         assert list((tree / "tmp").iterdir()) == []
         # what lies below a mount is a part of the disk
         assert (tree / "inner/file").read_text() == "inner"
