@@ -101,9 +101,10 @@ def _mask(folder: Path, stack: ExitStack) -> None:
 def clone(source: Path, target: Path) -> None:
     """Copy a tree within a file system by reflinks, with all that files have.
 
-    Files that go away meanwhile are left out, as is a swap file in use. Raises
-    SysPxeError with the first other thing that cp complains of. From one mount
-    to another, as here, this needs Linux 5.18 (fs/ioctl.c, fs/remap_range.c).
+    Files that go away meanwhile are left out; a swap file in use comes out
+    empty. Raises SysPxeError with the first other thing that cp complains of.
+    From one mount to another, as here, this needs Linux 5.18 (fs/ioctl.c,
+    fs/remap_range.c).
     """
     argv = [
         # it would go on filling the folder after a build that was killed
