@@ -181,6 +181,9 @@ def test_a_release_holds_a_set_for_each_profile(
     command.choose("work", "vault")
     lines = "profiles:\n  alone:  {inherits: base, qubes: [personal]}\n"
     text = command.site.read_text().replace("profiles:\n", lines)
+    # a set is made for what a client has
+    lines = "clients:\n  desk-02: {mac: 52:54:00:00:00:02, profile: alone}\n"
+    text = text.replace("clients:\n", lines)
     files.write(command.site, text.encode())
     code, _, err = command.build(tree)
     assert code == 0, err
