@@ -39,7 +39,9 @@ _DEVICES = (
     ("ip", "link", "set", PORT, "master", BRIDGE),
     ("bridge", "link", "set", "dev", PORT, "learning", "off"),
     ("ip", "link", "set", PORT, "up"),
-    ("ip", "link", "set", PEER, "up"),
+    # else Linux answers here too for the server's address, and the PC may take
+    # this device for the server
+    ("ip", "link", "set", PEER, "arp", "off", "up"),
 )
 
 

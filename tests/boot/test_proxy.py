@@ -1,4 +1,4 @@
-"""UEFI beside another DHCP server: that gives the address, we the loader."""
+"""PCs beside another DHCP server: that gives the address, we the loader."""
 
 import re
 import time
@@ -17,8 +17,10 @@ from tests.matrix import DESK, FIRST, Row, booting, named
 
 PXE_PORT = 4011  # PXE 2.1, section 2.2.1: where a proxy is asked for the file
 THEIRS = r"192\.0\.2\.2[1-4][0-9]"
-# what the firmware says of the address, and of the loader
+# what the firmware says of the address, and of the loader; BIOS says nothing on
+# the serial console
 SAID = {
+    Row("bios", "pxe", False, "rtl8139", rom=True): ("", ""),
     Row("uefi", "pxe", False, "virtio-net-pci"): (
         rf"Station IP address is {THEIRS}\s",
         r"Server IP address is 192\.0\.2\.1\s+NBP filename is snponly\.efi",
