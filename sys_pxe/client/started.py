@@ -26,6 +26,10 @@ _HYPERCALL, _CALL = 0x00305000, struct.Struct("=6Q")
 # Xen's public/xen.h and public/version.h: char[1024]
 _XEN_VERSION, _COMMAND_LINE, _SIZE = 17, 9, 1024
 _SHOWN = 100
+_HINT = (
+    "restart this PC; if it stays so, somebody changes on this network what "
+    "PCs are told to start"
+)
 
 
 def check(settings: Settings) -> None:
@@ -58,13 +62,15 @@ def _compare(
     raise VerificationError(
         f"{who} was started with other options than profile "
         f"{settings.profile} has: {shown or 'in another order'}",
-        "restart this PC; if it stays so, somebody changes on this network "
-        "what PCs are told to start",
+        _HINT,
     )
 
 
 def xen_options() -> list[str]:
-    """Return the words of Xen's command line. SysPxeError."""
+    """Return the words of Xen's command line.
+
+    Raises SysPxeError where Xen does not say it, and as :func:`parse`.
+    """
     run.run(["modprobe", "xen-privcmd"], check=False, timeout=60)
     # written once, so that Xen finds it in memory
     line = array.array("B", bytes(_SIZE))
@@ -81,5 +87,20 @@ def xen_options() -> list[str]:
             f"Xen does not say how it was started: {error.strerror}",
             "the kernel of this release lacks the module xen-privcmd",
         ) from None
-    text = line.tobytes().partition(b"\0")[0]
+    return parse(line.tobytes())
+
+
+def parse(untrusted: bytes) -> list[str]:
+    """Return the words of what Xen has written, up to a NUL.
+
+    Xen uses a longer line than it tells, and what is added comes last: one that
+    fills the room may go on unseen, and is a VerificationError.
+    """
+    text = untrusted.partition(b"\0")[0]
+    if len(text) >= _SIZE - 1:
+        raise VerificationError(
+            "Xen was started with more options than it can tell (expected "
+            f"less than {_SIZE - 1} characters)",
+            _HINT,
+        )
     return text.decode("ascii", "replace").split()

@@ -228,7 +228,7 @@ def test_options_that_nobody_signed_go_no_further(
     with lying_script(world, words), booting(world, SECURE) as machine:
         # without options of its own Xen says nothing on the console
         state = world.client_row(DESK)
-        while state["stage"] != "failed" or int(str(state["seen"])) < begun:
+        while state.get("stage") != "failed" or int(str(state["seen"])) < begun:
             assert time.time() - begun < BOOT_SECONDS, state
             time.sleep(1)
             state = world.client_row(DESK)

@@ -84,3 +84,13 @@ def test_a_xen_that_does_not_answer_is_no_match(
     monkeypatch.setattr(started, "PRIVCMD", tmp_path / "none")
     with pytest.raises(SysPxeError, match="does not say how it was started"):
         started.xen_options()
+
+
+def test_a_line_that_may_go_on_unseen_is_refused() -> None:
+    line = " ".join(XEN).encode()
+    assert started.parse(line.ljust(1024, b"\0")) == XEN
+    assert started.parse(line.ljust(1022).ljust(1024, b"\0")) == XEN
+    # what comes behind the spaces is Xen's, and is not told
+    for hidden in (line.ljust(1023) + b"\0", line.ljust(1024)):
+        with pytest.raises(VerificationError, match="more options than it can"):
+            started.parse(hidden)
